@@ -1,0 +1,143 @@
+# Copyright: sopctl contributors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt)
+"""What every engine must offer; one engine is one file in ``engines/``.
+
+An engine knows one kind of data (a PostgreSQL database, an SQLite file, a folder) and nothing of restic,
+Ansible, cases or approvals. It runs on the managed host.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+Json = dict[str, Any]
+
+
+class SopError(Exception):
+    """A cause a person can act on: one line saying what, where, why, and the next step."""
+
+
+class DumpStream(ABC):
+    """A dump being produced. ``read`` gives its bytes; ``finish`` says whether they count."""
+
+    @abstractmethod
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes, ``b""`` at the end."""
+
+    @abstractmethod
+    def finish(self) -> Json:
+        """Wait for the dump to end and return its content description (see :meth:`Engine.manifest`).
+
+        Raises SopError when the dump exited non-zero, was killed, or its end is not right.
+        """
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Kill whatever produces the dump; never raises."""
+
+
+class DumpSource:
+    """What a restore reads. A "stream" engine calls ``open`` (more than once), a "tree" engine reads ``path``."""
+
+    #: absolute path of the tree that was restored beside the live data (method "tree")
+    path: str = ""
+
+    def open(self) -> IO[bytes]:
+        """A fresh stream of the whole dump, from its first byte (method "stream").
+
+        Its ``read`` raises SopError when the bytes end before the dump does; closing it early is quiet and ends
+        whatever produces the bytes.
+        """
+        raise NotImplementedError
+
+
+class Engine(ABC):
+    """One dataset on this host.
+
+    ``dataset`` is the plan's dataset record (id, engine, database or path, connection, …); ``secrets`` may hold
+    ``db_password``. ``content`` dictionaries have the shape
+    ``{"tables": {name: {"rows": int, "checksum": str | None}}, "globals": {...}, "bytes": int}``
+    (for files the "tables" are the files, rows is their size in bytes).
+    """
+
+    kind: str
+    #: "stream": dump() is piped to restic's stdin; "tree": restic reads tree_path() itself.
+    method: str = "stream"
+    #: constant file name inside the snapshot, so that grouping and parent detection work
+    dump_name: str = "dump"
+
+    def __init__(self, dataset: Json, secrets: Json) -> None:
+        self.dataset = dataset
+        self.secrets = secrets
+
+    @abstractmethod
+    def describe(self) -> Json:
+        """Preflight facts without changing anything: {"version", "bytes", "exists"}; SopError when unreachable."""
+
+    @abstractmethod
+    def manifest(self, checksums: bool) -> Json:
+        """Content of the live data; with ``checksums`` also order-independent content checksums."""
+
+    def dump(self) -> DumpStream:
+        """Start a consistent dump (method "stream")."""
+        raise NotImplementedError(self.kind)
+
+    def tree_path(self) -> str:
+        """Absolute path that restic backs up (method "tree")."""
+        raise NotImplementedError(self.kind)
+
+    @contextmanager
+    @abstractmethod
+    def scratch(self, source: DumpSource, manifest: Json) -> Iterator[Json]:
+        """Restore ``source`` into a throw-away place and yield its content
+        with checksums; leaves nothing behind, whatever happens. Checks that the dump says what ``manifest`` says are
+        the caller's."""
+
+    @abstractmethod
+    def shadow_name(self, case: str) -> str:
+        """Name (database) or path (files) of the staged copy of ``case``."""
+
+    @abstractmethod
+    def before_name(self, case: str) -> str:
+        """Name or path under which the old data is kept: ``<name>__before_<case>``."""
+
+    @abstractmethod
+    def state(self, case: str) -> str:
+        """What this host itself shows for ``case``: absent | staged | swapped. Derived from the data, no state file."""
+
+    @abstractmethod
+    def stage(self, case: str, source: DumpSource, manifest: Json) -> Json:
+        """Load ``source`` beside the live data, closed to others, analysed; return its content with checksums.
+
+        ``manifest`` is the document written beside the dump (its ``content`` as :meth:`DumpStream.finish` gave it, its
+        ``bytes`` and ``sha256``). On any failure nothing is left.
+        """
+
+    @abstractmethod
+    def discard(self, case: str) -> None:
+        """Drop the staged copy of ``case`` if there is one (never the live or the kept data)."""
+
+    @abstractmethod
+    def quiesce(self, timeout: float) -> Json:
+        """Fence writers out and prove that none is left; return the proof. Idempotent. SopError when not quiet."""
+
+    @abstractmethod
+    def is_quiesced(self) -> bool:
+        """True when the live data is fenced."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Lift the fence. Idempotent."""
+
+    @abstractmethod
+    def swap(self, case: str) -> Json:
+        """Exchange live and staged atomically (both fenced before); properties that belong to the live data's name
+        (owner, ACL, settings, comment …) are carried over; the new live data is open afterwards, the old is kept
+        closed under :meth:`before_name`. Returns identity proof {"old": ..., "new": ...}."""
+
+    @abstractmethod
+    def revert(self, case: str) -> Json:
+        """Undo :meth:`swap`: the kept data is live again; the new data becomes the staged copy. Idempotent."""

@@ -1,0 +1,271 @@
+# Copyright: sopctl contributors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt)
+"""Run the restic program: secrets only in memory files, an environment built from nothing, errors as one line.
+
+What is stored in a vault and what counts there is decided in ``vault.py``; this file knows only the program.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import IO
+
+from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Json, SopError
+from ansible_collections.diskominfo.sop.plugins.module_utils.secretfile import SecretFile
+
+PROGRAM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: seconds that restic may go on retrying a vault that does not answer (by itself it goes on for 15 minutes)
+RETRY_GRACE = 20.0
+#: seconds to wait for a vault that an administrator's maintenance has locked
+LOCK_WAIT = 120.0
+PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+#: (reason, pattern in restic's lower-cased error text), first match wins
+_CAUSES = (
+    ("locked", r"already locked"),
+    ("password", r"wrong password|no key found"),
+    ("full", r"no space left on device|disk quota exceeded|quota exceeded|insufficient storage|\b507\b"),
+    ("refused", r"\b401\b|unauthorized"),
+    ("denied", r"permission denied|read-only file system|operation not permitted|\b403\b|forbidden"),
+    (
+        "unreachable",
+        r"connection re(fused|set)|no such host|i/o timeout|network is unreachable|no route to host|broken pipe"
+        r"|unexpected eof|: eof\b|server misbehaving|connection timed out|handshake|\b50[0234]\b|context deadline"
+        r"|connection closed|server closed|no recent network activity|input/output error",
+    ),
+    ("certificate", r"x509|certificate"),
+    ("absent", r"is there a repository at the following location|repository does not exist|config: no such file"),
+)
+_EXIT_REASONS = {10: "absent", 11: "locked", 12: "password"}  # restic 0.17 and later
+_NEXT_STEP = {
+    "locked": "the vault is locked by maintenance; wait for it to end, or let the vault's administrator unlock it",
+    "password": "wrong vault password; compare it with the one the vault was made with",
+    "full": "the vault has no space left; nothing was stored that counts, free or add space there and run again",
+    "refused": "the vault refused the user name or password of its server; renew the host's credentials",
+    "denied": "the vault is not writable; check owner and permissions of its folder, or the server's rules",
+    "unreachable": "the vault does not answer or the connection broke; check its server and the network and run again",
+    "certificate": "the vault's TLS certificate is not trusted; give the authority that signed it (ca_pem)",
+    "absent": "there is no vault at this place; make it with vault_repository first",
+}
+
+
+class VaultError(SopError):
+    """restic failed. ``reason``: a key of the table above, "missing" (no restic) or "other"."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def classify(text: str, code: int = 1) -> str:
+    """The reason in restic's error text and exit code; "other" when unknown."""
+    if code in _EXIT_REASONS:
+        return _EXIT_REASONS[code]
+    lowered = text.lower()
+    return next((reason for reason, pattern in _CAUSES if re.search(pattern, lowered)), "other")
+
+
+def without_credentials(repository: str) -> str:
+    """The repository's place without user and password, fit for messages."""
+    return re.sub(r"(?<=//)[^/@]*@", "", repository)
+
+
+def die_with_parent(parent: int) -> None:
+    """In a new child: be killed when the thread that started us ends, however it ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+class Child:
+    """A running restic. Its two output streams are drained all the time, so that it never stalls on us."""
+
+    def __init__(self, restic: Restic, process: subprocess.Popen[bytes], secrets: list[SecretFile], raw: bool) -> None:
+        self.restic = restic
+        self.process = process
+        self.summary: bytes = b""
+        self._secrets = secrets
+        self._errors: deque[str] = deque(maxlen=30)
+        self._first_retry = 0.0
+        self._threads = [threading.Thread(target=self._drain_errors, daemon=True)]
+        if not raw:
+            self._threads.append(threading.Thread(target=self._drain_output, daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def _drain_output(self) -> None:
+        stdout = self.process.stdout
+        assert stdout is not None  # noqa: S101  (spawn always asks for the pipe)
+        for line in stdout:
+            if b'"summary"' in line:
+                self.summary = line
+
+    def _drain_errors(self) -> None:
+        stderr = self.process.stderr
+        assert stderr is not None  # noqa: S101  (spawn always asks for the pipe)
+        for raw_line in stderr:
+            line = raw_line.decode("utf-8", "replace").strip()
+            if line:
+                self._errors.append(line)
+            if "retrying after" in line:
+                self._stop_hopeless_retry(line)
+
+    def _stop_hopeless_retry(self, line: str) -> None:
+        """restic retries a full or read-only vault for 15 minutes, with the dump standing still."""
+        self._first_retry = self._first_retry or time.monotonic()
+        hopeless = classify(line) in {"full", "denied", "refused"}
+        if hopeless or time.monotonic() - self._first_retry > RETRY_GRACE:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL restic and what it started (rclone, ssh), then collect it; never raises."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        """Kill what still runs and let go of everything; may be called twice."""
+        if self.process.poll() is None:
+            self.kill()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                with suppress(OSError):  # what was left in stdin's buffer has no reader any more
+                    stream.close()
+        for secret in self._secrets:
+            secret.close()
+
+    def wait(self) -> None:
+        """Wait for the end; VaultError unless it was exit 0."""
+        code = self.process.wait()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        if code != 0:
+            raise self.restic.error("\n".join(self._errors), code)
+
+
+class Restic:
+    """The restic program against one vault.
+
+    ``vault`` is {"repository", "password", "ca_pem"?, "restic"?}; ``state_dir`` holds restic's cache for vaults that
+    are reached over a network; ``read_only`` leaves no lock in the vault and no cache on the host (check mode).
+    """
+
+    def __init__(self, vault: Json, state_dir: str, read_only: bool = False) -> None:
+        for key in ("repository", "password"):
+            if not isinstance(vault.get(key), str) or not vault[key] or "\n" in vault[key]:
+                raise SopError(
+                    f"vault: {key} is missing or is not one line of text; set it in the site's vault settings"
+                )
+        self.repository: str = vault["repository"]
+        self.label = without_credentials(self.repository)
+        self._password: str = vault["password"]
+        self._ca_pem: str | None = vault.get("ca_pem")
+        self._program = self._find(vault.get("restic") or "restic")
+        self._state_dir = state_dir
+        self._read_only = read_only
+        self.lock_wait = float(vault.get("lock_wait", LOCK_WAIT))
+
+    @staticmethod
+    def _find(name: str) -> str:
+        found = shutil.which(name, path=PROGRAM_PATH)
+        if found is None:
+            raise VaultError(
+                "missing", f"restic: no program {name!r} on this host; install the package restic (0.14 or later)"
+            )
+        return found
+
+    def scrub(self, text: str) -> str:
+        """``text`` without any secret of this vault."""
+        for secret in (self._password, self.repository):
+            text = text.replace(secret, "***" if secret == self._password else self.label)
+        return without_credentials(text)
+
+    def error(self, text: str, code: int) -> VaultError:
+        """restic's error text as one line with the next step."""
+        reason = classify(text, code)
+        lines = [line for line in self.scrub(text).splitlines() if line.strip() and "github.com/" not in line]
+        cause = next((line for line in lines if line.startswith("Fatal:")), lines[-1] if lines else f"exit code {code}")
+        cause = cause.replace("Fatal: ", "", 1)[:300]
+        if reason == "other":
+            return VaultError(reason, f"vault {self.label}: restic exited {code} ({cause})")
+        return VaultError(reason, f"vault {self.label}: {_NEXT_STEP[reason]} (restic: {cause})")
+
+    def spawn(self, args: list[str], stdin: int | IO[bytes] = subprocess.DEVNULL, raw: bool = False) -> Child:
+        """Start restic; ``raw``: the caller reads ``process.stdout`` itself."""
+        secrets = [SecretFile(self._password.encode()), SecretFile(self.repository.encode())]
+        env = {
+            "PATH": PROGRAM_PATH,
+            "HOME": self._state_dir,
+            "LC_ALL": "C.UTF-8",
+            "RESTIC_PASSWORD_FILE": secrets[0].path,
+            "RESTIC_REPOSITORY_FILE": secrets[1].path,
+            "RESTIC_PROGRESS_FPS": "0.1",
+        }
+        command = [self._program, *self._global_options(secrets), *args]
+        parent = os.getpid()
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=env,
+                cwd="/",
+                pass_fds=[secret.fd for secret in secrets],
+                start_new_session=True,
+                preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  (no thread of ours holds a lock here)
+            )
+        except BaseException:
+            for secret in secrets:
+                secret.close()
+            raise
+        return Child(self, process, secrets, raw)
+
+    def _global_options(self, secrets: list[SecretFile]) -> list[str]:
+        options = ["--no-cache"]
+        if self._read_only:
+            options.append("--no-lock")
+        elif re.match(r"(rest|sftp|s3|b2|rclone|swift|azure|gs):", self.repository):
+            options = ["--cache-dir", os.path.join(self._state_dir, "restic-cache")]
+        if self._ca_pem:
+            secrets.append(SecretFile(self._ca_pem.encode()))
+            options += ["--cacert", secrets[-1].path]
+        return options
+
+    def run(self, args: list[str], stdin: int | IO[bytes] = subprocess.DEVNULL) -> bytes:
+        """Run restic to its end and return what it printed, waiting a bounded time for a locked vault."""
+        deadline = time.monotonic() + self.lock_wait
+        pause = 0.5
+        while True:
+            try:
+                return self._run_once(args, stdin)
+            except VaultError as error:
+                if error.reason != "locked" or time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+    def _run_once(self, args: list[str], stdin: int | IO[bytes]) -> bytes:
+        if not isinstance(stdin, int):
+            stdin.seek(0)
+        child = self.spawn(args, stdin, raw=True)
+        try:
+            assert child.process.stdout is not None  # noqa: S101  (spawn always asks for the pipe)
+            output = child.process.stdout.read()
+            child.wait()
+            return output
+        finally:
+            child.close()

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``doctor``: looks, never repairs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from sopctl import approval, archive, clock, content
+from sopctl.errors import SopctlError
+from sopctl.models import Server
+from sopctl.runner import tool_path
+from sopctl.session import Session
+from sopctl.site import Site, find_site
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing looked at."""
+
+    what: str
+    state: Literal["ok", "warn", "bad"]
+    detail: str
+
+
+def examine(site_option: str | None) -> list[Item]:
+    """Everything that a run needs, in the order in which one would mend it."""
+    found = [_try("versions", lambda: ", ".join(f"{name} {version}" for name, version in content.versions().items()))]
+    for tool, package in (
+        ("ssh-keygen", "openssh-client"),
+        ("ssh", "openssh-client"),
+        ("ansible-playbook", "ansible-core (pip)"),
+        ("restic", "restic"),
+    ):
+        path = shutil.which(tool, path=tool_path())
+        if path:
+            found.append(Item(tool, "ok", path))
+        else:
+            found.append(
+                Item(
+                    tool,
+                    "warn" if tool == "restic" else "bad",
+                    f"missing; install {package}" + (" on every server that is backed up" if tool == "restic" else ""),
+                )
+            )
+    found.append(_try("code", content.code_digest))
+    try:
+        session = Session(Site(find_site(site_option)))
+    except SopctlError as error:
+        return [*found, Item("site", "bad", str(error))]
+    return found + _site(session)
+
+
+def _try(what: str, look: Callable[[], str]) -> Item:
+    try:
+        return Item(what, "ok", look())
+    except SopctlError as error:
+        return Item(what, "bad", str(error))
+
+
+def _site(session: Session) -> list[Item]:
+    site = session.site
+    found = [
+        _try("sop.yml", lambda: f"{site.root}, profile {site.config.profile}, {site.tz.key}"),
+        _try("profile", lambda: site.profile.reference),
+        _try(
+            "trust",
+            lambda: (
+                f"serial {session.trust.file.serial} until {session.trust.file.valid_until}, root pinned in {session.trust.root_source}"
+            ),
+        ),
+        _try("register", lambda: f"{len(site.servers)} servers, {len(site.datasets)} datasets"),
+        _try("inventory", lambda: str(site.inventory)),
+        _try("ledger", lambda: f"head {session.ledger.head()}"),
+        _try("vault secrets", lambda: f"{len([session.vault_access(server) for server in site.servers])} servers"),
+    ]
+    found.append(_schedule(session))
+    found += [
+        Item("review", "warn", f"{server.id}: the yearly review is overdue")
+        for server in _safe_servers(site)
+        if approval.review_overdue(server, clock.now())
+    ]
+    runs = sorted((site.state / "runs").glob("*")) if (site.state / "runs").is_dir() else []
+    found += [
+        Item("run", "warn", f"{path.name} broke off before its record was sealed; its artifacts lie in {path}")
+        for path in runs
+    ]
+    found += [
+        Item("archive", "warn", f"{path} is an unfinished record; the run's artifacts are in it")
+        for path in archive.unfinished(site.archive)
+    ]
+    found.append(
+        Item("mode", "ok", "guard rail: mistakes are stopped; whoever owns the SSH key and this account is not")
+    )
+    return found
+
+
+def _safe_servers(site: Site) -> list[Server]:
+    try:
+        return list(site.servers.values())
+    except SopctlError:
+        return []
+
+
+def _schedule(session: Session) -> Item:
+    site = session.site
+    if not site.schedule_path.exists():
+        return Item("schedule", "warn", "there is none yet")
+    try:
+        schedule = site.schedule()
+        signature = site.schedule_path.with_name("schedule.yml.sig")
+        reasons = approval.standing_order(
+            session.context(),
+            schedule,
+            site.schedule_path.read_bytes(),
+            signature.read_bytes() if signature.exists() else None,
+        )
+    except SopctlError as error:
+        return Item("schedule", "bad", str(error))
+    if reasons:
+        return Item("schedule", "bad", "; ".join(reasons))
+    return Item("schedule", "ok", f"{len(schedule.entries)} datasets, until {schedule.valid.until}")

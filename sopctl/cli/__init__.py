@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: parse, call, render. Nothing else imports click."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from sopctl import __version__
+from sopctl.cli import cases, demo, records, schedules, sites, trusts
+from sopctl.cli.common import Settings
+from sopctl.errors import ExitCode, SopctlError
+from sopctl.output import Output
+
+TRACEBACK_ENV = "SOPCTL_TRACEBACK"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "-C", "--site", "site", metavar="FOLDER", help="The site (default: $SOPCTL_SITE, this folder or one above)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+@click.version_option(__version__, prog_name="sopctl")
+@click.pass_context
+def main_group(context: click.Context, site: str | None, as_json: bool) -> None:
+    """Run an agency's backup/restore SOP: nothing runs without the signatures, every run leaves its form.
+
+    Exit codes: 0 ok, 1 unexpected, 2 usage or configuration, 10 refused by the gate, 11 locked, 20 run failed and the
+    old state restored, 21 run failed and the service still down, 22 partly done, 30 evidence broken, 31 overdue,
+    130 interrupted.
+    """
+    context.obj = Settings(site, as_json)
+
+
+for command in (
+    sites.init,
+    demo.demo,
+    sites.doctor,
+    sites.paths,
+    trusts.trust,
+    schedules.schedule,
+    cases.case,
+    cases.next_turn,
+    records.record,
+):
+    main_group.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; the only place that exits."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line and return its exit code; every error a user can cause is one line."""
+    words = sys.argv[1:] if arguments is None else arguments
+    output = Output("--json" in words)
+    try:
+        value = main_group.main(args=words, prog_name="sopctl", standalone_mode=False)
+    except SopctlError as error:
+        output.error(error)
+        return int(error.exit_code)
+    except click.exceptions.Abort:
+        output.remark("Interrupted.")
+        return int(ExitCode.INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.USAGE)
+    except (KeyboardInterrupt, BrokenPipeError):
+        return int(ExitCode.INTERRUPTED)
+    except OSError as error:
+        output.error(SopctlError(error.strerror or str(error), where=str(error.filename or "system")))
+        return int(ExitCode.UNEXPECTED)
+    except Exception as error:
+        if os.environ.get(TRACEBACK_ENV):
+            raise
+        hint = f"This is a fault of sopctl: report it with what {TRACEBACK_ENV}=1 prints."
+        output.error(SopctlError(f"unexpected {type(error).__name__}: {error}", where="sopctl", hint=hint))
+        return int(ExitCode.UNEXPECTED)
+    return value if isinstance(value, int) else int(ExitCode.OK)

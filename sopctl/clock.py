@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points in time and durations as the documents write them: UTC, whole seconds, ``2026-11-22T03:00:00Z``.
+
+Strings of that one form compare as the times they name, so documents are compared as strings once they are checked.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sopctl.errors import ConfigError
+
+FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
+
+
+def now() -> str:
+    """This moment."""
+    return stamp(datetime.now(UTC))
+
+
+def stamp(moment: datetime) -> str:
+    """Write a moment (with time zone) in our one form."""
+    return moment.astimezone(UTC).strftime(FORMAT)
+
+
+def parse(text: str, where: str = "time") -> datetime:
+    """Read our one form; ConfigError for any other."""
+    if _PATTERN.fullmatch(text):
+        try:
+            return datetime.strptime(text, FORMAT).replace(tzinfo=UTC)
+        except ValueError:
+            pass
+    raise ConfigError(f"{text!r} is not a time", where=where, hint="Write it in UTC as 2026-11-22T03:00:00Z.")
+
+
+def plus(text: str, **duration: int) -> str:
+    """``plus("…Z", days=7)``."""
+    return stamp(parse(text) + timedelta(**duration))
+
+
+def seconds_between(first: str, second: str) -> int:
+    """Whole seconds from ``first`` to ``second``; negative when ``second`` is earlier."""
+    return int((parse(second) - parse(first)).total_seconds())
+
+
+def duration_seconds(text: str, where: str = "duration") -> int:
+    """Seconds of an ISO 8601 duration of days, hours, minutes, seconds (``PT30M``, ``P1D``)."""
+    match = _DURATION.fullmatch(text)
+    if not match or text in {"P", "PT"}:
+        raise ConfigError(f"{text!r} is not a duration", where=where, hint="Write it as PT30M, PT1H or P1D.")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def zone(name: str, where: str = "timezone") -> ZoneInfo:
+    """The time zone of that name; ConfigError when this machine knows none."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ConfigError(
+            f"time zone {name!r} is unknown", where=where, hint="Use Asia/Jakarta, Asia/Makassar or Asia/Jayapura."
+        ) from None
+
+
+def period(moment: str, every: str, tz: ZoneInfo) -> str:
+    """The calendar period that ``moment`` lies in, by the site's own clock: 2026-11, 2026-W47 or 2026-11-22."""
+    local = parse(moment).astimezone(tz)
+    if every == "P1M":
+        return local.strftime("%Y-%m")
+    if every == "P1W":
+        return local.strftime("%G-W%V")
+    return local.strftime("%Y-%m-%d")

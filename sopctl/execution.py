@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One execution: gate → locks → ledger → Ansible behind the gate's socket → what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sopctl import approval, clock, fsio, locks
+from sopctl import plan as plans
+from sopctl.errors import EvidenceError, GateRefused
+from sopctl.gate_server import Answer, GateServer
+from sopctl.models import Json
+from sopctl.runner import RunOutcome, RunRequest, Stop, environment, run
+from sopctl.session import Session, Signer
+
+GRANT_MINUTES = 15
+OPERATIONS = {
+    "backup": {"vault_repository", "backup", "verify"},
+    "restore": {
+        "restore.staged", "restore.swapped", "restore.finalised", "restore.reverted",
+        "quiesce.quiesced", "quiesce.released", "service.stopped", "service.started",
+    },
+}  # fmt: skip
+#: what is still granted after Ctrl-C: whatever leads back to a running service
+WAY_BACK = {"restore.reverted", "quiesce.released", "service.stopped", "service.started"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its plan, what it did, and where its artifacts lie until they are sealed."""
+
+    id: str
+    plan: Json
+    plan_signature: bytes | None
+    outcome: RunOutcome
+    folder: Path
+    started: str
+    finished: str
+    check: bool
+    inventory: bytes
+    known_hosts: str
+
+
+class PlayGate:
+    """Answers the play's questions: each against the gate anew, with the arguments the task really has."""
+
+    def __init__(
+        self, session: Session, plan: Json, decide: Callable[[Json], list[str]], stop: Stop, check: bool
+    ) -> None:
+        self._session, self._plan, self._decide, self._stop, self._check = session, plan, decide, stop, check
+        self._digest = fsio.sha256_bytes(fsio.canonical_json(plan))
+        self._began = False
+
+    def answer(self, question: Json) -> Answer:
+        """Allow with a grant, or refuse with every reason."""
+        operation, host, args = str(question.get("operation")), question.get("host"), question.get("args") or {}
+        reasons = self._reasons(operation, host, args, question)
+        if reasons:
+            return {"allowed": False, "reasons": reasons}
+        self._follow(operation, bool(question.get("check")))
+        if operation == "authorize":
+            return {"allowed": True, "case": self._plan["case"]}
+        item = self._item(args)
+        return {
+            "allowed": True,
+            "grant": self._grant(operation, str(host), args, item),
+            "vault": self._session.vault_access(item["server"]) if item else None,
+            "secrets": self._session.database_secrets(item["dataset"]["id"]) if item else None,
+        }
+
+    def _reasons(self, operation: str, host: Any, args: Json, question: Json) -> list[str]:
+        if self._check and not question.get("check"):
+            return ["this run is a check; the task is not"]
+        found = self._decide(self._plan)
+        if args.get("case") != self._plan["case"]:
+            found.append(f"case {args.get('case')} is not the case of this run ({self._plan['case']})")
+        if operation == "authorize":
+            planned = sorted({item["host"] for item in self._plan["items"]})
+            if question.get("hosts") != planned:
+                found.append(f"the play's hosts {question.get('hosts')} are not the planned hosts {planned}")
+            if args.get("playbook") != self._plan["operation"]:
+                found.append(f"playbook {args.get('playbook')} is not the planned {self._plan['operation']}")
+            return found
+        if operation not in OPERATIONS[self._plan["operation"]]:
+            return [*found, f"operation {operation} is no part of a {self._plan['operation']}"]
+        if self._stop.asked and not self._stop.critical and operation not in WAY_BACK:
+            found.append("the run was interrupted; no further step is begun")
+        if operation.startswith("service."):
+            return found + self._service(host, args)
+        return found + self._data(operation, host, args)
+
+    def _service(self, host: Any, args: Json) -> list[str]:
+        for item in self._plan["items"]:
+            for planned in item["services"]:
+                if planned["host"] == host and planned["service"]["name"] == (args.get("service") or {}).get("name"):
+                    return [
+                        f"argument service.{name} is not the planned one"
+                        for name in approval.differences(planned["service"], args["service"])
+                    ]
+        return [f"service {(args.get('service') or {}).get('name')} on {host} is not in the plan"]
+
+    def _data(self, operation: str, host: Any, args: Json) -> list[str]:
+        item = self._item(args)
+        if item is None:
+            return [f"dataset {(args.get('dataset') or {}).get('id')} is not in the plan"]
+        found = []
+        if item["host"] != host:
+            found.append(f"host {host} is not the planned host of {item['dataset']['id']} ({item['host']})")
+        found += [
+            f"argument dataset.{name} is not the planned one"
+            for name in approval.differences(item["dataset"], args.get("dataset"))
+        ]
+        bound = (
+            {"backup": ("period", "name"), "restore": ("snapshot", "manifest_snapshot", "expected")}[
+                operation.partition(".")[0]
+            ]
+            if operation.startswith(("backup", "restore."))
+            else ()
+        )
+        found += [f"argument {name} is not the planned one" for name in bound if args.get(name) != item[name]]
+        return found
+
+    def _item(self, args: Json) -> Json | None:
+        wanted = (args.get("dataset") or {}).get("id")
+        return next((item for item in self._plan["items"] if item["dataset"]["id"] == wanted), None)
+
+    def _grant(self, operation: str, host: str, args: Json, item: Json | None) -> Json:
+        return {
+            "site": self._plan["site"],
+            "case": self._plan["case"],
+            "plan": self._digest,
+            "host": host,
+            "machine_id": self._plan["hosts"][host]["machine_id"],
+            "operation": operation,
+            "dataset": item["dataset"]["id"] if item else None,
+            "service": (args.get("service") or {}).get("name"),
+            "snapshot": args.get("snapshot"),
+            "expires": clock.plus(clock.now(), minutes=GRANT_MINUTES),
+            "nonce": secrets.token_hex(16),
+        }
+
+    def _follow(self, operation: str, check: bool) -> None:
+        if not check and operation == "service.stopped":
+            self._began = self._stop.critical = True
+        elif operation == "restore.finalised":
+            self._stop.critical = False
+
+
+@contextmanager
+def open_run(
+    session: Session,
+    plan: Json,
+    decide: Callable[[Json], list[str]],
+    *,
+    check: bool,
+    who: str,
+    say: Callable[[str], None],
+) -> Iterator[tuple[RunRequest, Stop, str]]:
+    """Hold a run open: locks, ledger line, gate socket, private folder. Yields the prepared request.
+
+    GateRefused before anything is opened; LockedError when another command works on the case or a dataset.
+    """
+    reasons = decide(plan)
+    if reasons:
+        raise GateRefused(reasons, where=plan["case"], hint="Nothing was started and no connection opened.")
+    site = session.site
+    names = [plan["case"], *(f"dataset-{item['dataset']['id']}" for item in plan["items"])]
+    with locks.held(site.state, names, who):
+        folder = Path(tempfile.mkdtemp(prefix="sop-", dir=_short_temp()))
+        try:
+            hosts = plans.inventory_hosts(site, environment(folder))
+            plans.check_reachable(site, plan, hosts)
+            run_id = f"{plan['case']}-{len(approval.executions(session.context(), plan['case'])) + 1:02d}"
+            keep = site.state / "runs" / f"{run_id}-{secrets.token_hex(3)}"
+            keep.mkdir(parents=True, mode=0o700)
+            generated = folder / "sop_inventory.json"
+            generated.write_text(json.dumps(plans.generated_inventory(plan, hosts)))
+            digest = fsio.sha256_bytes(fsio.canonical_json(plan))
+            session.ledger.append("run-started", f"{plan['case']}/{run_id}", {"plan": digest}, unique=True)
+            stop = Stop(say)
+            gate = PlayGate(session, plan, decide, stop, check)
+            password_file = site.config.ansible.vault_password_file
+            with GateServer(folder, gate.answer) as server:
+                request = RunRequest(
+                    playbook=f"diskominfo.sop.{plan['operation']}",
+                    inventories=[site.inventory, generated],
+                    folder=folder,
+                    keep=keep,
+                    hosts=sorted({item["host"] for item in plan["items"]}),
+                    all_hosts=sorted(plan["hosts"]),
+                    known_hosts=plans.known_hosts(plan, hosts),
+                    check=check,
+                    forks=site.config.ansible.forks,
+                    vault_password_file=site.root / password_file if password_file else None,
+                    gate=server.path,
+                )
+                yield request, stop, run_id
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def execute(
+    session: Session,
+    plan: Json,
+    decide: Callable[[Json], list[str]],
+    signer: Signer,
+    *,
+    check: bool,
+    progress: Callable[[Json], None],
+) -> Run:
+    """Run ``plan``. The operator signs it first: that proves the key, and it is the record's plan."""
+    signature = session.sign(fsio.canonical_json(plan), "sop-document", signer)
+    started = clock.now()
+    with open_run(session, plan, decide, check=check, who=signer.person.id, say=session.say) as (request, stop, run_id):
+        outcome = run(request, session.redactor(plan), progress, stop)
+        inventory = (request.folder / "sop_inventory.json").read_bytes()
+    return Run(
+        run_id, plan, signature, outcome, request.keep, started, clock.now(), check, inventory, request.known_hosts
+    )
+
+
+def believable(run_: Run) -> None:
+    """EvidenceError when the run's own evidence contradicts it."""
+    if run_.outcome.problems:
+        raise EvidenceError("; ".join(run_.outcome.problems), where=run_.id, hint=f"See sopctl record show {run_.id}.")
+
+
+def _short_temp() -> str:
+    """A folder for sockets: Unix socket paths end at about 100 bytes, and site paths may be deep."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime and len(runtime) < 40 and os.access(runtime, os.W_OK):
+        return runtime
+    return "/tmp"  # noqa: S108  # mkdtemp below makes a folder of our own, mode 0700

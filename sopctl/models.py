@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Typed records of everything a person writes or signs; unknown keys are refused by name.
+
+Loading is strict: :func:`load_yaml` and :func:`load_json` give the file, line and key of what is wrong and the
+nearest key that exists.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import yaml
+
+from sopctl import fsio
+from sopctl.errors import ConfigError
+
+Act = Literal["request", "dispose", "decide", "plan", "execute", "confirm", "inform", "receive"]
+Json = dict[str, Any]
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
+    """Base of all records: immutable, unknown keys refused."""
+
+
+T = TypeVar("T", bound=Record)
+
+ID_PATTERN = r"^[a-z0-9-]{2,32}$"
+CASE_PATTERN = r"^[A-Z]{3}-[0-9]{4}-[0-9]{4}$"
+
+
+# --- sop.yml ---------------------------------------------------------------------------------------------------
+
+
+class Agency(Record, frozen=True):
+    """Letterhead: ``kode`` is the short lower-case code used in backup names and form numbers."""
+
+    kode: str
+    nama: str
+    pemerintah: str = ""
+    alamat: str = ""
+    kota: str = ""
+
+
+class SecretRef(Record, frozen=True):
+    """Where a secret lies: a file (0600) or a command printing it; never the secret itself."""
+
+    file: str | None = None
+    command: list[str] | None = None
+
+
+class VaultConfig(Record, frozen=True):
+    """restic repositories, one a server; ``{server}`` in ``url``, ``user`` and file names is the asset id."""
+
+    url: str
+    password: SecretRef
+    user: str | None = None
+    user_password: SecretRef | None = None
+    ca_file: str | None = None
+    media: str = "vault restic"
+
+
+class AnsibleConfig(Record, frozen=True):
+    """What an ordinary Ansible inventory needs besides itself."""
+
+    vault_password_file: str | None = None
+    forks: int = 10
+    task_timeout: int = 86400
+
+
+class Policy(Record, frozen=True):
+    """Site policy; may only tighten what the trust demands."""
+
+    asset_review: Literal["warn", "block"] = "warn"
+    verify: Literal["restore", "read"] = "restore"
+    approval_days: int = 7
+    keep_days: int = 7
+
+
+class SiteConfig(Record, frozen=True):
+    """``sop.yml``."""
+
+    schema: Literal["sop-site/v1"]
+    site: str
+    agency: Agency
+    profile: str
+    timezone: str
+    vault: VaultConfig
+    inventory: str = "inventory"
+    archive: str = "archive"
+    naming: str = "{agency}_{server}_{dataset}_{jenis}_{time}_{run}"
+    numbering: str = "{seq:03d}/{flow}/{agency}/{month_roman}/{year}"
+    ansible: AnsibleConfig = AnsibleConfig()
+    policy: Policy = Policy()
+    templates: str | None = None
+
+
+# --- register --------------------------------------------------------------------------------------------------
+
+
+class Review(Record, frozen=True):
+    """The yearly look at a register entry."""
+
+    at: str
+    by: str
+    result: str = "sesuai"
+
+
+class Server(Record, frozen=True):
+    """An installed, operating machine. ``machine_id`` and ``ssh_host_key`` are its identity: a name is not a target."""
+
+    schema: Literal["sop-server/v1"]
+    id: str
+    inventory_hostname: str
+    name: str = ""
+    machine_id: str | None = None
+    ssh_host_key: str | None = None
+    owner_unit: str = ""
+    holder: str = ""
+    location: str = ""
+    kib_b: dict[str, str | int | None] = {}
+    reviewed: Review | None = None
+
+
+class Health(Record, frozen=True):
+    """HTTP address that answers 200 when the service is healthy; ``timeout`` in seconds."""
+
+    url: str
+    timeout: int = 60
+
+
+class Service(Record, frozen=True):
+    """A unit that writes to a dataset. ``systemd`` needs ``unit``; ``command`` needs start, stop and status."""
+
+    name: str
+    server: str
+    manager: Literal["systemd", "command"] = "systemd"
+    unit: str | None = None
+    start: list[str] | None = None
+    stop: list[str] | None = None
+    status: list[str] | None = None
+    health: Health | None = None
+
+
+class Connection(Record, frozen=True):
+    """How client programs on the server reach the database; everything has the distribution's default."""
+
+    socket: str | None = None
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    os_user: str | None = None
+    bin_dir: str | None = None
+    maintenance_db: str | None = None
+    password: SecretRef | None = None
+
+
+class Dataset(Record, frozen=True):
+    """What is backed up and restored; ``max_downtime`` is an ISO 8601 duration."""
+
+    schema: Literal["sop-dataset/v1"]
+    id: str
+    name: str
+    engine: str
+    server: str
+    owner_unit: str
+    classification: Literal["terbuka", "terbatas", "rahasia"]
+    database: str | None = None
+    path: str | None = None
+    connection: Connection = Connection()
+    services: list[Service] = []
+    max_downtime: str = "PT30M"
+    state_dir: str | None = None
+
+
+# --- schedule --------------------------------------------------------------------------------------------------
+
+
+class Validity(Record, frozen=True):
+    """From/until, both inclusive, as ``YYYY-MM-DDTHH:MM:SSZ``."""
+
+    since: str
+    until: str
+
+
+class ScheduleEntry(Record, frozen=True):
+    """One line of the Jadwal Back Up."""
+
+    dataset: str
+    every: Literal["P1M", "P1W", "P1D"] = "P1M"
+    jenis: str = "bulanan"
+
+
+class Schedule(Record, frozen=True):
+    """``schedule.yml``: the standing order."""
+
+    schema: Literal["sop-schedule/v1"]
+    site: str
+    profile: str
+    valid: Validity
+    entries: list[ScheduleEntry]
+
+
+# --- trust -----------------------------------------------------------------------------------------------------
+
+
+class Key(Record, frozen=True):
+    """A public key line (``ssh-ed25519 AAAA…``) and when it holds."""
+
+    key: str
+    since: str
+    until: str
+
+
+class RoleHolding(Record, frozen=True):
+    """A person holds a role for a time; ``kind`` tells a delegate (plt, plh) from the holder."""
+
+    role: str
+    since: str
+    until: str
+    kind: Literal["definitif", "plt", "plh"] = "definitif"
+
+
+class Person(Record, frozen=True):
+    """One person (or service identity). Two accounts of one human share the NIP, which is an error."""
+
+    id: str
+    jabatan: str
+    roles: list[RoleHolding]
+    keys: list[Key] = []
+    name: str = ""
+    unit: str = ""
+    nip: str | None = None
+    kind: Literal["person", "service"] = "person"
+
+
+class TrustPolicy(Record, frozen=True):
+    """What the root demands; the site can only tighten it."""
+
+    asset_registered: Literal["block"] = "block"
+    approval_days_max: int = 30
+
+
+class TrustFile(Record, frozen=True):
+    """``trust/trust.yml``, signed by the root key."""
+
+    schema: Literal["sop-trust/v1"]
+    site: str
+    serial: int
+    prev: str | None
+    issued: str
+    valid_until: str
+    people: list[Person]
+    profiles: dict[str, str]
+    policy: TrustPolicy = TrustPolicy()
+    code: list[str] = []
+
+
+# --- documents -------------------------------------------------------------------------------------------------
+
+
+class Actor(Record, frozen=True):
+    """Who acts, and in which role."""
+
+    person: str
+    role: str
+
+
+class Document(Record, frozen=True):
+    """One completed step of a case (DESIGN: the file's bytes are signed as they lie)."""
+
+    schema: Literal["sop/document/v1"]
+    site: str
+    case: str
+    seq: int
+    flow: str
+    step: str
+    act: Act
+    actor: Actor
+    at: str
+    profile: str
+    prev: str | None
+    body: Json
+
+
+# --- loading ---------------------------------------------------------------------------------------------------
+
+
+def check_id(value: str, where: str) -> str:
+    """Return ``value`` when it is a plain id (``[a-z0-9-]{2,32}``), else ConfigError."""
+    if not re.fullmatch(ID_PATTERN, value):
+        raise ConfigError(f"id {value!r} is not allowed", where=where, hint="Use 2 to 32 of a-z, 0-9 and '-'.")
+    return value
+
+
+def check_profile_id(value: str, where: str) -> str:
+    """Return a profile id (ids of SOPs also carry dots, as their numbers do), else ConfigError."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,63}", value):
+        raise ConfigError(f"profile id {value!r} is not allowed", where=where, hint="Use a-z, 0-9, '-' and '.'.")
+    return value
+
+
+def load_yaml(kind: type[T], path: Path) -> T:
+    """Read ``path`` as YAML into ``kind``. ConfigError names file, line and key."""
+    data = fsio.read_strict(path)
+    return from_yaml(kind, data, path)
+
+
+def from_yaml(kind: type[T], data: bytes, path: Path) -> T:
+    """Read YAML bytes (already taken from ``path``) into ``kind``."""
+    return _convert(kind, fsio.parse_yaml_strict(data, str(path)), path, data)
+
+
+def load_json(kind: type[T], data: bytes, path: Path) -> T:
+    """Read JSON bytes (already taken from ``path``) into ``kind``."""
+    return _convert(kind, fsio.parse_json_strict(data, str(path)), path, None)
+
+
+def _convert(kind: type[T], value: Any, path: Path, text: bytes | None) -> T:
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise _explain(kind, error, path, text) from None
+
+
+def _explain(kind: type[Record], error: msgspec.ValidationError, path: Path, text: bytes | None) -> ConfigError:
+    message = str(error)
+    problem, _, location = message.partition(" - at `")
+    keys = [part for part in re.split(r"[.\[\]`]+", location.removeprefix("$")) if part]
+    hint = "See docs/reference/site-files.md."
+    unknown = re.search(r"unknown field `([^`]*)`", problem)
+    missing = re.search(r"missing required field `([^`]*)`", problem)
+    if unknown:
+        keys.append(unknown.group(1))
+        near = difflib.get_close_matches(unknown.group(1), sorted(_all_fields(kind)), 1, 0.5)
+        problem = f"unknown key {unknown.group(1)!r}"
+        hint = f"Did you mean {near[0]!r}?" if near else hint
+    elif missing:
+        problem = f"key {missing.group(1)!r} is missing"
+    line = _line_of(text, keys) if text is not None else None
+    place = f"{path}:{line}" if line else str(path)
+    return ConfigError(problem, where=f"{place}:{'.'.join(keys)}" if keys else place, hint=hint)
+
+
+def _all_fields(kind: Any, seen: set[Any] | None = None) -> set[str]:
+    seen = seen if seen is not None else set()
+    if kind in seen:
+        return set()
+    seen.add(kind)
+    names: set[str] = set()
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        for field in msgspec.structs.fields(kind):
+            names.add(field.encode_name)
+            names |= _all_fields(field.type, seen)
+    for inner in getattr(kind, "__args__", ()):
+        names |= _all_fields(inner, seen)
+    return names
+
+
+def _line_of(text: bytes | None, keys: list[str]) -> int | None:
+    """Line (from 1) of the deepest key of ``keys`` that the YAML text has."""
+    try:
+        node = yaml.compose(text.decode() if text else "", Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return None
+    line: int | None = None
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            match = [(k, v) for k, v in node.value if k.value == key]
+            if not match:
+                break
+            line, node = match[0][0].start_mark.line + 1, match[0][1]
+        elif isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+    return line
+
+
+def to_json(record: Record) -> Json:
+    """Plain JSON value of a record."""
+    result: Json = msgspec.to_builtins(record)
+    return result

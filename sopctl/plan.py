@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From datasets to hosts, units and snapshots: what exactly a run would do, as a signed document."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+from sopctl import clock
+from sopctl.errors import ConfigError
+from sopctl.models import Dataset, Json, ScheduleEntry, Server
+from sopctl.site import Site
+from sopctl.vault import Backup
+
+SCHEMA = "sop/plan/v1"
+
+
+def host_of(site: Site, server_id: str) -> Server:
+    """The register entry a plan may target. ConfigError when it lacks what identifies a machine."""
+    server = site.servers[server_id]
+    if not server.machine_id:
+        raise ConfigError(
+            "the register entry has no machine_id, so nothing tells this machine from another",
+            where=f"register/servers/{server_id}.yml:machine_id",
+            hint="Write what `cat /etc/machine-id` prints there.",
+        )
+    return server
+
+
+def dataset_record(dataset: Dataset) -> Json:
+    """The dataset as modules get it: no nulls, no secrets."""
+    record: Json = {"id": dataset.id, "engine": dataset.engine}
+    for key in ("database", "path", "state_dir"):
+        if getattr(dataset, key):
+            record[key] = getattr(dataset, key)
+    connection = dataset.connection
+    values = {
+        key: getattr(connection, key)
+        for key in ("socket", "host", "port", "user", "os_user", "bin_dir", "maintenance_db")
+        if getattr(connection, key) is not None
+    }
+    if values:
+        record["connection"] = values
+    return record
+
+
+def _services(site: Site, dataset: Dataset) -> list[Json]:
+    found = []
+    for service in dataset.services:
+        record: Json = {"name": service.name, "manager": service.manager}
+        for key in ("unit", "start", "stop", "status"):
+            if getattr(service, key):
+                record[key] = getattr(service, key)
+        if service.health:
+            record["health"] = {"url": service.health.url, "timeout": service.health.timeout}
+        found.append(
+            {"server": service.server, "host": site.servers[service.server].inventory_hostname, "service": record}
+        )
+    return found
+
+
+def _item(site: Site, dataset: Dataset) -> Json:
+    server = host_of(site, dataset.server)
+    return {
+        "dataset": dataset_record(dataset),
+        "server": server.id,
+        "host": server.inventory_hostname,
+        "machine_id": server.machine_id,
+        "ssh_host_key": server.ssh_host_key,
+        "services": _services(site, dataset),
+    }
+
+
+def _plan(site: Site, case_id: str, flow: str, operation: str, items: list[Json], now: str) -> Json:
+    servers = {item["server"] for item in items} | {service["server"] for item in items for service in item["services"]}
+    hosts: Json = {}
+    for server_id in sorted(servers):
+        server = host_of(site, server_id)
+        hosts[server.inventory_hostname] = {
+            "server": server.id,
+            "machine_id": server.machine_id,
+            "ssh_host_key": server.ssh_host_key,
+        }
+    return {
+        "schema": SCHEMA,
+        "site": site.config.site,
+        "case": case_id,
+        "flow": flow,
+        "operation": operation,
+        "at": now,
+        "hosts": hosts,
+        "items": items,
+    }
+
+
+def backup_plan(site: Site, case_id: str, entries: list[ScheduleEntry], now: str) -> Json:
+    """Plan of a scheduled run over ``entries``."""
+    flow = site.profile.profile.schedule_flow() or "backup"
+    items = []
+    for entry in entries:
+        item = _item(site, site.dataset(entry.dataset))
+        item["services"] = []
+        period = clock.period(now, entry.every, site.tz)
+        item |= {"period": period, "every": entry.every, "jenis": entry.jenis, "verify": site.config.policy.verify}
+        item["name"] = backup_name(site, item, case_id, now)
+        items.append(item)
+    return _plan(site, case_id, flow, "backup", items, now)
+
+
+def backup_name(site: Site, item: Json, case_id: str, now: str) -> str:
+    """Name of a backup by the site's rule (``naming`` in sop.yml). ConfigError names an unknown word."""
+    words = {
+        "agency": site.config.agency.kode,
+        "server": item["server"],
+        "dataset": item["dataset"]["id"],
+        "jenis": item["jenis"],
+        "period": item["period"],
+        "time": now.replace("-", "").replace(":", ""),
+        "run": case_id.lower(),
+    }
+    where = f"{site.root / 'sop.yml'}:naming"
+    try:
+        name = site.config.naming.format(**words)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        raise ConfigError(
+            f"naming rule {site.config.naming!r} uses an unknown word",
+            where=where,
+            hint="Words: " + ", ".join("{" + word + "}" for word in words) + ".",
+        ) from None
+    if (
+        not name
+        or any(not (char.isalnum() and char.isascii()) and char not in "_.-" for char in name)
+        or len(name) > 150
+    ):
+        raise ConfigError(
+            f"name {name!r} is not safe as a file name", where=where, hint="Use letters, digits, '_', '.', '-'."
+        )
+    return name
+
+
+def restore_plan(
+    site: Site, case_id: str, flow: str, datasets: list[str], backups: dict[str, Backup], now: str
+) -> Json:
+    """Plan of a restore of ``datasets`` from ``backups`` (by dataset id)."""
+    items = []
+    for dataset_id in datasets:
+        dataset = site.dataset(dataset_id)
+        backup = backups[dataset_id]
+        item = _item(site, dataset)
+        item |= {
+            "snapshot": backup.snapshot,
+            "manifest_snapshot": backup.manifest_snapshot,
+            "sha256": backup.sha256,
+            "backup_name": backup.name,
+            "backup_time": backup.started,
+            "expected": backup.content,
+            "max_downtime": clock.duration_seconds(dataset.max_downtime),
+        }
+        items.append(item)
+    return _plan(site, case_id, flow, "restore", items, now)
+
+
+def inventory_hosts(site: Site, config_env: dict[str, str]) -> dict[str, Json]:
+    """Variables of every host of the user's inventory (``ansible-inventory --list``; opens no connection).
+
+    ConfigError when the inventory cannot be read.
+    """
+    command = ["ansible-inventory", "--list", "-i", str(site.inventory)]
+    if site.config.ansible.vault_password_file:
+        command += ["--vault-password-file", str(site.root / site.config.ansible.vault_password_file)]
+    done = subprocess.run(
+        command, env=config_env, capture_output=True, text=True, check=False, cwd=site.root, stdin=subprocess.DEVNULL
+    )
+    if done.returncode:
+        lines = (
+            [line for line in done.stderr.splitlines() if "ERROR" in line or "rror" in line]
+            or done.stderr.splitlines()[-1:]
+            or ["no reason given"]
+        )
+        raise ConfigError(
+            f"the inventory cannot be read ({lines[0].removeprefix('[ERROR]: ').strip()})", where=str(site.inventory)
+        )
+    listed: Any = json.loads(done.stdout)
+    hosts: dict[str, Json] = {}
+    for group, value in listed.items():
+        for host in value.get("hosts", []) if group != "_meta" else []:
+            hosts.setdefault(host, listed.get("_meta", {}).get("hostvars", {}).get(host, {}))
+    return hosts
+
+
+def check_reachable(site: Site, plan: Json, hosts: dict[str, Json]) -> None:
+    """Every planned host is in the inventory, and carries the host key that SSH will insist on. ConfigError."""
+    for host, planned in plan["hosts"].items():
+        if host not in hosts:
+            raise ConfigError(
+                f"host {host!r} of server {planned['server']} is not in the inventory",
+                where=str(site.inventory),
+                hint=f"Add it there, or correct register/servers/{planned['server']}.yml:inventory_hostname.",
+            )
+        if hosts[host].get("ansible_connection") != "local" and not planned["ssh_host_key"]:
+            raise ConfigError(
+                "the register entry has no ssh_host_key",
+                where=f"register/servers/{planned['server']}.yml:ssh_host_key",
+                hint="Write the server's own line from /etc/ssh/ssh_host_ed25519_key.pub there.",
+            )
+
+
+def known_hosts(plan: Json, hosts: dict[str, Json]) -> str:
+    """A known_hosts file of exactly the planned hosts, from the register."""
+    lines = []
+    for host, planned in plan["hosts"].items():
+        if not planned["ssh_host_key"]:
+            continue
+        address = str(hosts[host].get("ansible_host", host))
+        port = hosts[host].get("ansible_port", 22)
+        names = {address, host} if str(port) == "22" else {f"[{address}]:{port}", f"[{host}]:{port}"}
+        lines.append(f"{','.join(sorted(names))} {' '.join(planned['ssh_host_key'].split()[:2])}\n")
+    return "".join(lines)
+
+
+def generated_inventory(plan: Json, hosts: dict[str, Json]) -> Json:
+    """Group ``sop_targets`` (hosts with datasets) and ``sop_hosts`` (all planned), with each host's share of the plan.
+
+    Local hosts without an interpreter of their own get Ansible's: discovery finds version managers' shims.
+    """
+    shares: dict[str, list[Json]] = {}
+    for item in plan["items"]:
+        shares.setdefault(item["host"], []).append(item)
+    everyone: dict[str, Json] = {}
+    for host in plan["hosts"]:
+        local = hosts[host].get("ansible_connection") == "local" and "ansible_python_interpreter" not in hosts[host]
+        everyone[host] = {"ansible_python_interpreter": "{{ ansible_playbook_python }}"} if local else {}
+    targets = {host: {"sop_case": plan["case"], "sop_plan": share} for host, share in shares.items()}
+    return {"all": {"children": {"sop_targets": {"hosts": targets}, "sop_hosts": {"hosts": everyone}}}}

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One command's view of a site: trust, ledger, profile and clock, read once; and the way documents are filed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from sopctl import approval, clock, content, fsio, signing
+from sopctl import case as cases
+from sopctl.approval import Context
+from sopctl.case import Case, Filed
+from sopctl.errors import ConfigError, GateRefused, SopctlError, UsageError
+from sopctl.ledger import Ledger, LedgerLine
+from sopctl.models import Actor, Document, Json, Person, to_json
+from sopctl.profile import Step
+from sopctl.redact import Redactor
+from sopctl.signing import BadSignature, Namespace
+from sopctl.site import Site
+from sopctl.trust import Trust, load_trust
+
+KEY_ENV, KEYS_ENV = "SOPCTL_KEY", "SOPCTL_KEYS"
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A person with the key they sign with, checked against the trust by a signature at the first use."""
+
+    person: Person
+    key: Path
+
+
+class Session:
+    """Everything a command needs of one site. ``say`` takes remarks for the person at the terminal."""
+
+    def __init__(self, site: Site, say: Callable[[str], None] = lambda _: None) -> None:
+        self.site = site
+        self.say = say
+        self.started = clock.now()
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The site's ledger."""
+        return Ledger(self.site.archive / "ledger.jsonl")
+
+    @cached_property
+    def trust(self) -> Trust:
+        """The trust in force; a new serial is entered into the ledger. GateRefused when it cannot be believed."""
+        trust = load_trust(self.site.root, self.site.config.site, clock.now(), self.ledger.highest_trust_serial())
+        if trust.file.serial > self.ledger.highest_trust_serial():
+            digests = {"trust": trust.digest, "signature": fsio.sha256_bytes(trust.signature)}
+            self.ledger.append("trust", f"trust/{trust.file.serial}", digests, serial=trust.file.serial, unique=True)
+        return trust
+
+    @cached_property
+    def code(self) -> str:
+        """Digest of the code that would run."""
+        return content.code_digest()
+
+    def context(self) -> Context:
+        """The gate's view, read anew: documents and ledger may have changed since the last question."""
+        return Context(
+            site=self.site.config.site,
+            trust=self.trust,
+            profile=self.site.profile,
+            lines=self.ledger.lines(),
+            servers=self.site.servers,
+            policy=self.site.config.policy,
+            code=self.code,
+            now=clock.now(),
+            tz_name=self.site.config.timezone,
+        )
+
+    def case(self, case_id: str) -> Case:
+        """The case of that id; a last document whose acceptance was broken off is accepted now if it is good."""
+        case = cases.find_case(self.site.cases, case_id, self.site.profile.profile)
+        if case.filed:
+            context = self.context()
+            last = case.filed[-1]
+            known = [line for line in context.lines if line.ref == approval.document_ref(case.id, last.document.seq)]
+            if not known and not approval.examine(context, case, pending=True):
+                self._receive(case.id, last)
+                self.say(f"{last.path.name} had been signed but not received when a command broke off; received now")
+        return case
+
+    def all_cases(self) -> list[Case]:
+        """Every case, oldest first."""
+        return [cases.load_case(folder, self.site.profile.profile) for folder in cases.case_folders(self.site.cases)]
+
+    # signing --------------------------------------------------------------------------------------------------
+
+    def signer(self, person_id: str | None, key: str | None) -> Signer:
+        """Who acts, with which key. UsageError when no key is found, GateRefused when it is not the person's."""
+        if not person_id:
+            raise UsageError("who acts?", where="--as", hint="Give --as PERSON or set $SOPCTL_AS.")
+        person = self.trust.person(person_id)
+        own = {signing.public_line(signing.key_blob(entry.key, "trust")) for entry in person.keys}
+        given = key or os.environ.get(KEY_ENV)
+        if given:
+            path = Path(given).expanduser()
+            if not path.exists():
+                raise UsageError("the key file does not exist", where=f"--key {path}")
+            public = _public_of(path)
+            if public not in own:
+                holder = self.trust.key_holder(public, clock.now())
+                whose = f"it is {holder.id}'s" if holder else "it is nobody's in the trust"
+                raise GateRefused(
+                    f"the key is not {person_id}'s ({whose})",
+                    where=str(path),
+                    hint=f"{person_id}'s keys: {', '.join(sorted(map(signing.fingerprint, own))) or 'none'}.",
+                )
+            return Signer(person, path)
+        folders = [Path(os.environ[KEYS_ENV])] if KEYS_ENV in os.environ else []
+        candidates = [folder / person_id for folder in folders] + sorted(Path.home().glob(".ssh/id_*"))
+        for path in candidates:
+            if (
+                path.suffix != ".pub"
+                and path.is_file()
+                and path.with_name(path.name + ".pub").is_file()
+                and _public_of(path) in own
+            ):
+                return Signer(person, path)
+        raise UsageError(
+            f"no key of {person_id} found",
+            where="--key",
+            hint="Give --key FILE, set $SOPCTL_KEY, or put it into ~/.ssh.",
+        )
+
+    def role(self, person: Person, allowed: list[str], what: str) -> str:
+        """The role in which ``person`` may do ``what`` now. GateRefused names who may."""
+        for role in allowed:
+            if self.trust.has_role(person, role, clock.now()):
+                return role
+        titles = " or ".join(f"{role} ({self.site.profile.profile.roles[role].title})" for role in allowed)
+        held = ", ".join(sorted({entry.role for entry in person.roles})) or "no role"
+        raise GateRefused(
+            f"{what} is for {titles}; {person.id} holds {held}", hint="Have them act, or see `sopctl next`."
+        )
+
+    def sign(self, data: bytes, namespace: Namespace, signer: Signer) -> bytes:
+        """Sign and check that the signature is really that person's. GateRefused when it is not."""
+        signature = signing.sign(data, namespace, signer.key)
+        try:
+            key = signing.verify(data, signature, namespace)
+        except BadSignature as error:
+            raise SopctlError(
+                f"ssh-keygen made a signature that does not verify: {error}", where=str(signer.key)
+            ) from None
+        holder = self.trust.key_holder(key, clock.now())
+        if holder is None or holder.id != signer.person.id:
+            raise GateRefused(
+                f"the key {signing.fingerprint(key)} is not {signer.person.id}'s now", where=str(signer.key)
+            )
+        return signature
+
+    # filing ---------------------------------------------------------------------------------------------------
+
+    def file(self, case: Case, step: Step, signer: Signer, role: str, body: Json) -> Case:
+        """Sign one document, have the gate look at the whole case with it, and only then write and receive it."""
+        document = Document(
+            schema="sop/document/v1",
+            site=self.site.config.site,
+            case=case.id,
+            seq=len(case.filed) + 1,
+            flow=case.flow_name,
+            step=step.id,
+            act=step.act,
+            actor=Actor(signer.person.id, role),
+            at=clock.now(),
+            profile=self.site.profile.reference,
+            prev=case.filed[-1].link if case.filed else None,
+            body=body,
+        )
+        if document.seq > cases.MAX_DOCUMENTS:
+            raise SopctlError(f"case {case.id} has {len(case.filed)} documents; no more fit")
+        path = case.folder / f"{document.seq:02d}-{document.act}.json"
+        data = fsio.canonical_json(to_json(document))
+        filed = Filed(path, document, data, self.sign(data, "sop-document", signer))
+        extended = Case(case.id, case.folder, case.flow_name, case.flow, [*case.filed, filed])
+        reasons = approval.examine(self.context(), extended, pending=True)
+        if reasons:
+            raise GateRefused(reasons, where=case.id)
+        fsio.write_atomic(path.with_name(path.name + ".sig"), filed.signature)
+        fsio.write_atomic(path, data, exclusive=True)
+        self._receive(case.id, filed)
+        return extended
+
+    def _receive(self, case_id: str, filed: Filed) -> LedgerLine:
+        digests = {"document": filed.digest, "signature": filed.signature_digest}
+        return self.ledger.append("document", approval.document_ref(case_id, filed.document.seq), digests, unique=True)
+
+    # secrets --------------------------------------------------------------------------------------------------
+
+    def vault_access(self, server: str) -> Json:
+        """What a module needs to reach that server's repository. ConfigError names what is missing."""
+        vault = self.site.config.vault
+        words = {"server": server}
+        where = f"{self.site.root / 'sop.yml'}:vault"
+        url = vault.url.format(**words)
+        if not url.startswith(("rest:", "s3:", "sftp:", "/")):
+            url = str((self.site.root / url).resolve())
+        if vault.user:
+            user = vault.user.format(**words)
+            password = self.site.secret(vault.user_password, f"{where}.user_password", words)
+            url = re.sub(r"^(rest:https?://)", rf"\g<1>{user}:{password}@", url)
+        pem = None
+        if vault.ca_file:
+            pem = fsio.read_strict(self.site.root / vault.ca_file).decode()
+        return {
+            "repository": url,
+            "password": self.site.secret(vault.password, f"{where}.password", words),
+            "ca_pem": pem,
+        }
+
+    def database_secrets(self, dataset_id: str) -> Json | None:
+        """The dataset's database password, if it has one."""
+        connection = self.site.dataset(dataset_id).connection
+        password = self.site.secret(connection.password, f"register/datasets/{dataset_id}.yml:connection.password")
+        return {"db_password": password} if password else None
+
+    def redactor(self, plan: Json) -> Redactor:
+        """Knows every secret that a run of ``plan`` could come to hold."""
+        secrets: set[str] = set()
+        for item in plan["items"]:
+            access = self.vault_access(item["server"])
+            secrets.add(access["password"])
+            if "@" in access["repository"]:
+                secrets.add(access["repository"].split("//", 1)[1].rsplit("@", 1)[0].split(":", 1)[1])
+            secrets |= set((self.database_secrets(item["dataset"]["id"]) or {}).values())
+        return Redactor(secrets)
+
+
+def _public_of(path: Path) -> str:
+    """``type base64`` of the key at ``path`` (private with .pub beside it, private alone, or public)."""
+    beside = path if path.suffix == ".pub" else path.with_name(path.name + ".pub")
+    if beside.is_file():
+        text = fsio.read_strict(beside).decode("utf-8", "replace")
+    else:
+        done = subprocess.run(["ssh-keygen", "-y", "-f", str(path)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ConfigError(
+                "not a private key that ssh-keygen can read",
+                where=str(path),
+                hint="Put its public half beside it (.pub).",
+            )
+        text = done.stdout
+    return signing.public_line(signing.key_blob(text, str(beside)))

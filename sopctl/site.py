@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A site: the user's own tree. Discovery, configuration, register, secrets."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+from sopctl import clock, content, fsio, models
+from sopctl.errors import ConfigError, UsageError
+from sopctl.models import Connection, Dataset, Schedule, SecretRef, Server, SiteConfig
+from sopctl.profile import LoadedProfile, load_profile
+
+R = TypeVar("R", Server, Dataset)
+SITE_ENV = "SOPCTL_SITE"
+SYSTEM_SITE = Path("/etc/sopctl")
+
+
+def find_site(option: str | None = None) -> Path:
+    """The site's folder: ``-C``, ``$SOPCTL_SITE``, walking up for ``sop.yml``, then /etc/sopctl. UsageError else."""
+    for given, source in ((option, "-C"), (os.environ.get(SITE_ENV), f"${SITE_ENV}")):
+        if given:
+            path = Path(given).absolute()
+            if not (path / "sop.yml").is_file():
+                raise UsageError(
+                    "not a site: it has no sop.yml",
+                    where=f"{source} {path}",
+                    hint="Make one: sopctl init FOLDER --profile trenggalek.",
+                )
+            return path
+    here = Path.cwd()
+    for folder in (here, *here.parents, SYSTEM_SITE):
+        if (folder / "sop.yml").is_file():
+            return folder
+    raise UsageError(
+        "no site found",
+        where=str(here),
+        hint="Go into a site, give -C FOLDER, or make one: sopctl init FOLDER --profile trenggalek.",
+    )
+
+
+class Site:
+    """One site, read lazily; every error names file and key."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @cached_property
+    def config(self) -> SiteConfig:
+        """``sop.yml``."""
+        return models.load_yaml(SiteConfig, self.root / "sop.yml")
+
+    @cached_property
+    def tz(self) -> ZoneInfo:
+        """The site's time zone."""
+        return clock.zone(self.config.timezone, f"{self.root / 'sop.yml'}:timezone")
+
+    @cached_property
+    def profile(self) -> LoadedProfile:
+        """The profile in force: ``profiles/<id>.yml`` of the site."""
+        path = self.root / "profiles" / f"{models.check_profile_id(self.config.profile, 'sop.yml:profile')}.yml"
+        if not path.exists():
+            raise ConfigError(
+                f"profile {self.config.profile!r} is not there",
+                where=f"{self.root / 'sop.yml'}:profile",
+                hint=f"Put it at {path}.",
+            )
+        return load_profile(path)
+
+    # places ---------------------------------------------------------------------------------------------------
+
+    @property
+    def cases(self) -> Path:
+        """Folder of the cases."""
+        return self.root / "cases"
+
+    @property
+    def archive(self) -> Path:
+        """Folder of the archive."""
+        return self.root / self.config.archive
+
+    @property
+    def state(self) -> Path:
+        """Running things only; safe to lose."""
+        return self.root / ".state"
+
+    @property
+    def inventory(self) -> Path:
+        """The user's own inventory."""
+        path = self.root / self.config.inventory
+        if not path.exists():
+            raise ConfigError(
+                "the inventory is missing",
+                where=str(path),
+                hint="Write an Ansible inventory there, or set 'inventory' in sop.yml.",
+            )
+        return path
+
+    # register -------------------------------------------------------------------------------------------------
+
+    def _entries(self, kind: type[R], folder: str) -> dict[str, R]:
+        found: dict[str, R] = {}
+        for path in sorted((self.root / "register" / folder).glob("*.y*ml")):
+            entry = models.load_yaml(kind, path)
+            entry_id = models.check_id(entry.id, f"{path}:id")
+            if path.stem != entry_id:
+                raise ConfigError(f"id {entry_id!r} differs from the file's name", where=f"{path}:id")
+            found[entry_id] = entry
+        return found
+
+    @cached_property
+    def servers(self) -> dict[str, Server]:
+        """The asset register's servers by asset id."""
+        servers = self._entries(Server, "servers")
+        hosts: dict[str, str] = {}
+        for server in servers.values():
+            if hosts.setdefault(server.inventory_hostname, server.id) != server.id:
+                raise ConfigError(
+                    f"inventory_hostname {server.inventory_hostname!r} stands in two entries ({hosts[server.inventory_hostname]}, {server.id})",
+                    where=str(self.root / "register/servers"),
+                )
+        return servers
+
+    @cached_property
+    def datasets(self) -> dict[str, Dataset]:
+        """The register's datasets by id, each with server, engine and place checked."""
+        datasets = self._entries(Dataset, "datasets")
+        for dataset in datasets.values():
+            path = self.root / "register/datasets" / f"{dataset.id}.yml"
+            _check_dataset(dataset, path)
+            for server in [dataset.server, *(service.server for service in dataset.services)]:
+                if server not in self.servers:
+                    raise ConfigError(
+                        f"server {server!r} is not in the asset register",
+                        where=f"{path}:server",
+                        hint=f"Register it: register/servers/{server}.yml.",
+                    )
+        return datasets
+
+    def dataset(self, dataset_id: str) -> Dataset:
+        """The dataset of that id; UsageError names those that exist."""
+        if dataset_id not in self.datasets:
+            known = ", ".join(self.datasets) or "none"
+            raise UsageError(
+                f"dataset {dataset_id!r} is not in the register",
+                where=str(self.root / "register/datasets"),
+                hint=f"Registered: {known}.",
+            )
+        return self.datasets[dataset_id]
+
+    @property
+    def schedule_path(self) -> Path:
+        """The standing order."""
+        return self.root / "schedule.yml"
+
+    def schedule(self) -> Schedule:
+        """``schedule.yml`` read and checked against the register (its signature is the gate's business)."""
+        if not self.schedule_path.exists():
+            raise ConfigError(
+                "there is no schedule",
+                where=str(self.schedule_path),
+                hint="Write it (docs/reference/site-files.md#schedule) and have it signed: sopctl schedule sign.",
+            )
+        schedule = models.load_yaml(Schedule, self.schedule_path)
+        for entry in schedule.entries:
+            if entry.dataset not in self.datasets:
+                raise ConfigError(
+                    f"dataset {entry.dataset!r} is not in the register",
+                    where=f"{self.schedule_path}:entries",
+                    hint=f"Registered: {', '.join(self.datasets)}.",
+                )
+        return schedule
+
+    # secrets --------------------------------------------------------------------------------------------------
+
+    def secret(self, ref: SecretRef | None, where: str, values: Mapping[str, str] | None = None) -> str | None:
+        """The secret that ``ref`` points to. ConfigError says what is wrong without showing anything of it."""
+        if ref is None:
+            return None
+        if ref.file:
+            path = self.root / ref.file.format(**(values or {}))
+            data = fsio.read_strict(path)
+            if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                raise ConfigError("secret file is open to others", where=str(path), hint=f"chmod 600 {path}")
+            text = data.decode("utf-8", "replace")
+        elif ref.command:
+            command = [part.format(**(values or {})) for part in ref.command]
+            try:
+                done = subprocess.run(command, cwd=self.root, capture_output=True, check=False)
+            except OSError as error:
+                raise ConfigError(f"secret command cannot start ({error.strerror})", where=where) from None
+            if done.returncode:
+                raise ConfigError(
+                    f"secret command exited {done.returncode}", where=where, hint="Run it by hand to see why."
+                )
+            text = done.stdout.decode("utf-8", "replace")
+        else:
+            raise ConfigError("a secret needs 'file' or 'command'", where=where)
+        value = text.rstrip("\r\n")
+        if not value:
+            raise ConfigError("the secret is empty", where=where)
+        return value
+
+
+def _check_dataset(dataset: Dataset, path: Path) -> None:
+    known = content.engines()
+    if dataset.engine not in known:
+        raise ConfigError(
+            f"engine {dataset.engine!r} is unknown", where=f"{path}:engine", hint=f"One of {', '.join(known)}."
+        )
+    needed = "database" if dataset.database is not None or dataset.engine == "postgresql" else "path"
+    value = getattr(dataset, needed)
+    if not value:
+        raise ConfigError(f"engine {dataset.engine} needs {needed!r}", where=f"{path}:{needed}")
+    if needed == "path" and (not value.startswith("/") or os.path.normpath(value) != value or value.count("/") < 2):
+        raise ConfigError(f"path {value!r} is not a plain absolute path below a folder", where=f"{path}:path")
+    if dataset.engine != "postgresql" and dataset.connection != Connection():
+        raise ConfigError(f"engine {dataset.engine} takes no connection", where=f"{path}:connection")
+    clock.duration_seconds(dataset.max_downtime, f"{path}:max_downtime")
+    for service in dataset.services:
+        key = f"{path}:services.{service.name}"
+        if service.manager == "systemd" and not service.unit:
+            raise ConfigError("a systemd service needs 'unit'", where=key)
+        if service.manager == "command" and not (service.start and service.stop and service.status):
+            raise ConfigError("a command service needs 'start', 'stop' and 'status'", where=key)

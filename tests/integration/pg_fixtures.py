@@ -1,0 +1,48 @@
+"""Fixtures: clusters and sample databases for the PostgreSQL engine's tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.pg_cluster import Cluster, bin_dirs, running
+from tests.integration.pg_helpers import ROLES, databases, make_sample
+
+BINS = bin_dirs()
+
+
+@pytest.fixture(scope="session", params=sorted(BINS))
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    with running(BINS[request.param], 55000 + os.getpid() % 5000) as started:
+        started.sql(ROLES)
+        yield started
+
+
+@pytest.fixture
+def empty(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, with every database of a test gone afterwards."""
+    yield cluster
+    cluster.sql("SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = 'postgres' \\gexec")
+    for name in databases(cluster):
+        if name not in ("postgres", "template0", "template1"):
+            quoted = name.replace('"', '""')
+            cluster.sql(f'ALTER DATABASE "{quoted}" IS_TEMPLATE false; DROP DATABASE "{quoted}" WITH (FORCE)')
+    cluster.sql("ALTER ROLE app NOSUPERUSER")
+
+
+@pytest.fixture
+def sample(empty: Cluster) -> Cluster:
+    make_sample(empty)
+    return empty
+
+
+@pytest.fixture
+def small(empty: Cluster) -> Cluster:
+    """A small database, for tests that are not about its content."""
+    empty.sql("CREATE DATABASE simpeg OWNER app")
+    empty.sql(
+        "SET ROLE app; CREATE SCHEMA s; CREATE TABLE s.t AS SELECT g AS x FROM generate_series(1, 100) g", "simpeg"
+    )
+    return empty

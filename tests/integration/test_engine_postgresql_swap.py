@@ -1,0 +1,186 @@
+"""The PostgreSQL engine exchanges databases: what survives, what is fenced, and the way back."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from ansible_collections.diskominfo.sop.plugins.module_utils.engine import SopError
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_properties import setting_sql
+
+from tests.integration.pg_cluster import Cluster
+from tests.integration.pg_helpers import CASE, databases, engine, make_sample, schema_text, take
+
+pytest_plugins = ["tests.integration.pg_fixtures"]
+
+
+@pytest.fixture(scope="session")
+def swapped(cluster: Cluster) -> tuple[str, str, dict[str, str], dict[str, str]]:
+    """pg_dump's view and single facts of the database, before its backup and after restore and swap."""
+    make_sample(cluster)
+    database = engine(cluster)
+    text, facts = schema_text(cluster), {key: cluster.sql(sql, "simpeg") for key, sql in FACTS.items()}
+    source, manifest = take(database)
+    cluster.sql("DROP TABLE catatan; DELETE FROM penunjuk", "simpeg")
+    database.stage(CASE, source, manifest)
+    database.quiesce(10)
+    database.swap(CASE)
+    after = schema_text(cluster), {key: cluster.sql(sql, "simpeg") for key, sql in FACTS.items()}
+    for name in ("simpeg", "simpeg__before_rst20260001"):
+        cluster.sql(f"DROP DATABASE {name}")
+    return text, after[0], facts, after[1]
+
+
+_DB = "FROM pg_database WHERE datname = 'simpeg'"
+FACTS = {
+    "owner": f"SELECT pg_get_userbyid(datdba) {_DB}",
+    "encoding": f"SELECT pg_encoding_to_char(encoding) {_DB}",
+    "locale": f"SELECT datcollate, datctype {_DB}",
+    "acl": "SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM pg_database, unnest(datacl) a WHERE datname = 'simpeg'",
+    "settings": "SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase "
+    "WHERE datname = 'simpeg' AND setrole = 0",
+    "role settings": "SELECT setrole::regrole, setconfig FROM pg_db_role_setting s JOIN pg_database d "
+    "ON d.oid = setdatabase WHERE datname = 'simpeg' AND setrole <> 0 ORDER BY 1",
+    "comment": f"SELECT shobj_description(oid, 'pg_database') {_DB}",
+    "connection limit": f"SELECT datconnlimit {_DB}",
+    "open": f"SELECT datallowconn {_DB}",
+    "extensions": "SELECT extname, extversion, extnamespace::regnamespace, extowner::regrole FROM pg_extension ORDER BY 1",
+    "large objects": "SELECT oid, lomowner::regrole, lomacl FROM pg_largeobject_metadata ORDER BY 1",
+    "table owners": "SELECT oid::regclass, relowner::regrole FROM pg_class WHERE oid >= 16384 AND relkind IN "
+    "('r', 'p', 'v', 'm', 'S') AND relname <> 'catatan' ORDER BY oid::regclass::text",
+}
+
+
+@pytest.mark.parametrize("fact", sorted(FACTS))
+def test_fact_survives_swap(swapped: tuple[str, str, dict[str, str], dict[str, str]], fact: str) -> None:
+    _, _, before, after = swapped
+    assert before[fact] == after[fact]
+    assert after[fact]
+
+
+def test_definition_survives_swap(swapped: tuple[str, str, dict[str, str], dict[str, str]]) -> None:
+    before, after, _, _ = swapped
+    assert after.splitlines() == before.splitlines()
+
+
+def oid(cluster: Cluster, name: str) -> int:
+    oids = cluster.sql("SELECT json_object_agg(datname, oid::bigint) FROM pg_database")
+    return int(json.loads(oids)[name])
+
+
+def test_swap_revert_swap(small: Cluster) -> None:
+    database = engine(small)
+    source, manifest = take(database)
+    small.sql("DELETE FROM s.t WHERE x > 10", "simpeg")
+    old = oid(small, "simpeg")
+    database.stage(CASE, source, manifest)
+    with pytest.raises(SopError, match="still open"):
+        database.swap(CASE)
+    database.quiesce(5)
+    new = oid(small, database.shadow_name(CASE))
+    first = database.swap(CASE)
+    assert first["old"] == {"oid": old, "name": database.before_name(CASE)}
+    assert first["new"] == {"oid": new, "name": "simpeg"}
+    assert database.swap(CASE)["new"] == first["new"]
+    assert database.state(CASE) == "swapped" and not database.is_quiesced()
+    assert small.sql("SELECT count(*) FROM s.t", "simpeg") == "100"
+    closed = "SELECT datallowconn FROM pg_database WHERE oid = "
+    assert small.sql(closed + str(old)) == "f"
+    back = database.revert(CASE)
+    assert back["old"] == {"oid": old, "name": "simpeg"} and database.revert(CASE)["old"] == back["old"]
+    assert small.sql("SELECT count(*) FROM s.t", "simpeg") == "10"
+    assert small.sql(closed + str(new)) == "f"
+    assert database.state(CASE) == "staged"
+    database.quiesce(5)
+    assert database.swap(CASE)["new"] == first["new"]
+    assert small.sql("SELECT count(*) FROM s.t", "simpeg") == "100"
+    assert databases(small) == ["postgres", "simpeg", database.before_name(CASE), "template0", "template1"]
+
+
+def test_quiesce_fences_and_ends_sessions(small: Cluster) -> None:
+    database = engine(small)
+    failed: list[AssertionError] = []
+
+    def write() -> None:
+        try:
+            small.sql("INSERT INTO s.t VALUES (0); SELECT pg_sleep(60)", "simpeg")
+        except AssertionError as error:
+            failed.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while small.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'simpeg'") == "0":
+        pass
+    proof = database.quiesce(10)
+    writer.join(10)
+    assert failed and "terminating connection" in str(failed[0])
+    assert (proof["sessions"], proof["prepared"], proof["fenced"]) == (0, 0, True)
+    assert database.is_quiesced() and database.quiesce(1)["fenced"]
+    with pytest.raises(AssertionError, match="not currently accepting"):
+        small.sql("SELECT 1", "simpeg")
+    database.release()
+    database.release()
+    assert small.sql("SELECT 1", "simpeg") == "1"
+
+
+def test_quiesce_refuses_what_would_go_on(small: Cluster) -> None:
+    database = engine(small)
+    small.sql("BEGIN; INSERT INTO s.t VALUES (0); PREPARE TRANSACTION 'tertunda'", "simpeg")
+    with pytest.raises(SopError, match=r"prepared transactions \(tertunda\)"):
+        database.quiesce(1)
+    small.sql("ROLLBACK PREPARED 'tertunda'", "simpeg")
+    small.sql("SELECT pg_create_logical_replication_slot('langganan', 'test_decoding')", "simpeg")
+    with pytest.raises(SopError, match="logical replication slots"):
+        database.quiesce(1)
+    small.sql("SELECT pg_drop_replication_slot('langganan')", "simpeg")
+    assert not database.is_quiesced()
+    database.quiesce(5)
+
+
+def test_strange_and_long_database_names(empty: Cluster) -> None:
+    for name in ('we\'ird "db" é=1 \\', "é" * 31):
+        quoted = '"' + name.replace('"', '""') + '"'
+        empty.sql(f"CREATE DATABASE {quoted}; COMMENT ON DATABASE {quoted} IS 'aneh'")
+        empty.sql("CREATE TABLE t AS SELECT 1 AS x", name)
+        database = engine(empty, name)
+        source, manifest = take(database)
+        assert len(database.before_name(CASE).encode()) <= 63
+        database.stage(CASE, source, manifest)
+        database.quiesce(5)
+        database.swap(CASE)
+        assert {name, database.before_name(CASE)} <= set(databases(empty))
+        assert empty.sql("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()",
+                         name) == "aneh"  # fmt: skip
+        assert empty.sql("SELECT x FROM t", name) == "1"
+
+
+def test_locale_provider_survives(empty: Cluster) -> None:
+    """ICU where the build has it, else PostgreSQL 17's own."""
+    icu = empty.sql("SELECT count(*) > 0 FROM pg_collation WHERE collprovider = 'i' AND collname = 'id-x-icu'") == "t"
+    provider, locale = ("ICU", "id-ID") if icu else ("BUILTIN", "C.UTF-8")
+    make_sample(
+        empty, f"LOCALE_PROVIDER {provider} {provider}_LOCALE '{locale}' LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'"
+    )
+    database = engine(empty)
+    before = schema_text(empty)
+    source, manifest = take(database)
+    with database.scratch(source, manifest) as proven:
+        assert proven["globals"]["database"]["locale"] == locale
+    database.stage(CASE, source, manifest)
+    database.quiesce(5)
+    database.swap(CASE)
+    assert schema_text(empty) == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [
+        ('search_path="$user", public, "a ""b"", c"', """"search_path" TO '$user', 'public', 'a "b", c'"""),
+        ('search_path=""', "\"search_path\" TO ''"),
+        ("work_mem=4MB", "\"work_mem\" TO '4MB'"),
+        ("app.x=a, 'b' \\", "\"app\".\"x\" TO  E'a, ''b'' \\\\'"),
+    ],
+)
+def test_settings_are_written_back(setting: str, wanted: str) -> None:
+    assert setting_sql(setting) == wanted
