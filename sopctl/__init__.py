@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """sopctl: an agency's backup/restore SOP as software."""
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Nothing here reads a file, opens a connection or knows the time by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Context:
     lines: list[LedgerLine]
     servers: Mapping[str, Server]
     policy: Policy
-    code: str
+    code: Callable[[], str]  # digest of the code that would run; raises GateRefused when it cannot be believed
     now: str
     tz_name: str
 
@@ -166,8 +166,9 @@ def approved(context: Context, approval: Any, plan: Json) -> list[str]:
     found = []
     if not str(approval.get("valid_from", "")) <= context.now <= str(approval.get("valid_until", "")):
         found.append(f"the approval held until {approval.get('valid_until')}, now is {context.now}")
-    if approval.get("code") != context.code:
-        found.append(f"the code differs from the approved code ({approval.get('code')} then, {context.code} now)")
+    code = context.code()
+    if approval.get("code") != code:
+        found.append(f"the code differs from the approved code ({approval.get('code')} then, {code} now)")
     wanted = {item["dataset"]["id"]: item for item in plan["items"]}
     allowed = {str(item.get("dataset")): item for item in approval.get("targets", []) if isinstance(item, dict)}
     for dataset, item in wanted.items():
@@ -261,8 +262,11 @@ def _operator(context: Context, case: Case | None, person: str, role: str, allow
 
 
 def targets(context: Context, plan: Json) -> list[str]:
-    """Hosts that are not registered as the plan names them, and reviews overdue where the policy blocks."""
+    """Code that the trust does not list (where it lists any), hosts that are not registered as the plan names them, and
+    reviews overdue where the policy blocks."""
     found = []
+    if context.trust.file.code and context.code() not in context.trust.file.code:
+        found.append(f"the code {context.code()} is not in the trust's list")
     for host, planned in plan["hosts"].items():
         server = context.servers.get(planned["server"])
         if server is None or server.inventory_hostname != host:

@@ -219,6 +219,7 @@ def execute(
 ) -> Run:
     """Run ``plan``. The operator signs it first: that proves the key, and it is the record's plan."""
     signature = session.sign(fsio.canonical_json(plan), "sop-document", signer)
+    session.code  # noqa: B018  # taken before the run: the record names the code that ran, and must not fail on it later
     started = clock.now()
     with open_run(session, plan, decide, check=check, who=signer.person.id, say=session.say) as (request, stop, run_id):
         outcome = run(request, session.redactor(plan), progress, stop)

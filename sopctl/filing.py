@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sopctl import approval, archive, clock, content, forms, fsio
+from sopctl import approval, archive, clock, content, forms, fsio, indonesian
 from sopctl.case import Case, Filed
 from sopctl.errors import UsageError
 from sopctl.execution import Run
@@ -164,6 +164,19 @@ def backup_form(session: Session, case: Case, run: Run, operator: Signer) -> Bac
     )
 
 
+def _amount(item: Json, tables: Json) -> tuple[int | None, int | None, str]:
+    """Tables, rows, and words for what has neither (a folder has files)."""
+    if not tables:
+        return None, None, ""
+    if item["dataset"]["engine"] == "files":
+        names = {"files": "berkas", "directories": "folder", "links": "tautan", "special": "berkas khusus"}
+        counted = [
+            (table.get("rows") or 0, names.get(name, name)) for name, table in sorted(tables.items(), reverse=True)
+        ]
+        return None, None, "isi: " + ", ".join(f"{amount} {word}" for amount, word in counted if amount)
+    return len(tables), sum(table.get("rows") or 0 for table in tables.values()), ""
+
+
 def _title(session: Session, case: Case, operation: str) -> tuple[str, bool]:
     """Title of the paper that executing leaves, and whether we inferred that."""
     profile = session.site.profile.profile
@@ -180,8 +193,9 @@ def _backup_row(session: Session, item: Json, run: Run) -> BackupRow:
     stored: Json = next((entry for entry in own if entry["kind"] == "backup"), {})
     proof: Json = next((entry for entry in own if entry["kind"] == "verify"), {})
     tables: Any = proof.get("tables") or stored.get("tables") or {}
-    rows = [table.get("rows") or 0 for table in tables.values()]
+    count, rows, words = _amount(item, tables)
     result, remark = dataset_result(run, item)
+    remark = "; ".join(part for part in (remark, words) if part)
     return BackupRow(
         dataset=dataset_id,
         dataset_name=dataset.name,
@@ -197,8 +211,8 @@ def _backup_row(session: Session, item: Json, run: Run) -> BackupRow:
         encryption=ENCRYPTION,
         verification="belum" if not proof else ("berhasil" if proof.get("ok") else "tidak_berhasil"),
         verified_at=proof.get("finished"),
-        tables=len(tables) if tables else None,
-        rows=sum(rows) if tables else None,
+        tables=count,
+        rows=rows,
         result=result,  # type: ignore[arg-type]  # outcomes.py returns the words of forms.Result
         remark=remark,
         server=item["server"],
@@ -294,6 +308,7 @@ def restore_forms(session: Session, case: Case, run: Run, operator: Signer) -> l
         swap: Json = next((entry for entry in own if entry["kind"] == "swap"), {})
         stage: Json = next((entry for entry in own if entry["kind"] == "stage"), {})
         tables: Json = stage.get("tables") or {}
+        count, rows, words = _amount(item, tables)
         found.append(
             RestoreForm(
                 letterhead=letterhead(session),
@@ -316,7 +331,8 @@ def restore_forms(session: Session, case: Case, run: Run, operator: Signer) -> l
                 service_up_at=up,
                 downtime_s=seconds(down, up),
                 max_downtime_s=item["max_downtime"],
-                tests=tuple(_tests(item, stage, own, run)),
+                safety_copy_until=clock.plus(run.finished, days=session.site.config.policy.keep_days),
+                tests=tuple(_tests(session, item, stage, own, run)),
                 rollback=_rollback(own),
                 verification=_verification(stage, run),
                 operator=official(session, operator_role(case), operator.person, run.finished),
@@ -324,8 +340,9 @@ def restore_forms(session: Session, case: Case, run: Run, operator: Signer) -> l
                 decider=_signed(session, decided) if decided else None,
                 started=run.started,
                 finished=run.finished,
-                tables=len(tables) or None,
-                rows=sum(table.get("rows") or 0 for table in tables.values()) if tables else None,
+                tables=count,
+                rows=rows,
+                remark=words,
                 request_number=str((case.request.get("letter") or {}).get("number", "")),
                 requester_unit=str(case.request.get("unit", "")),
                 failure=_failure(run),
@@ -371,50 +388,49 @@ def downtime(run: Run) -> tuple[str | None, str | None]:
     return (min(stopped) if stopped else None, max(filter(None, healthy), default=None))
 
 
-def _tests(item: Json, stage: Json, own: list[Json], run: Run) -> list[forms.CheckResult]:
+def _tests(session: Session, item: Json, stage: Json, own: list[Json], run: Run) -> list[forms.CheckResult]:
     found = []
     if stage:
         compared = (
-            "isi sama dengan manifes backup terverifikasi"
+            "sama dengan isi backup yang terverifikasi"
             if item["expected"]
             else "jumlah baris sama dengan manifes backup"
         )
+        count, _, words = _amount(item, stage.get("tables") or {})
+        actual = f"{count} tabel sama" if count else words.removeprefix("isi: ") + " sama"
         found.append(
             forms.CheckResult(
-                name="Perbandingan isi salinan",
-                ok=True,
-                expected=compared,
-                actual=f"{len(stage.get('tables') or {})} tabel sama",
+                name="Perbandingan isi salinan sebelum ditukar", ok=True, expected=compared, actual=actual
             )
         )
-    quiet = next((entry for entry in own if entry["kind"] == "quiesce" and entry.get("proof")), None)
-    if quiet:
-        found.append(
-            forms.CheckResult(
-                name="Tidak ada transaksi",
-                ok=True,
-                expected="0 sesi",
-                actual=", ".join(
-                    f"{key}={value}" for key, value in quiet["proof"].items() if isinstance(value, int | str)
-                )[:120],
-            )
-        )
-    for entry in run.outcome.evidence:
-        if entry["kind"] == "service" and entry.get("state") == "started":
-            name = (
-                entry.get("service")
-                if isinstance(entry.get("service"), str)
-                else (entry.get("service") or {}).get("name")
-            )
+    for entry in own:
+        if entry["kind"] == "quiesce" and entry.get("proof"):
+            left = entry["proof"].get("sessions", 0)
             found.append(
                 forms.CheckResult(
-                    name=f"Layanan {name} sehat",
-                    ok=bool(entry.get("healthy_at")) and not entry.get("failed"),
-                    expected="HTTP 200",
-                    actual=str(entry.get("healthy_at") or "tidak sehat"),
+                    name="Tidak ada transaksi saat layanan mati",
+                    ok=left == 0,
+                    expected="tidak ada penulis",
+                    actual=f"{left} penulis, {_clock(session, entry['finished'])}",
+                )
+            )
+    for entry in run.outcome.evidence:
+        if entry["kind"] == "service" and entry.get("state") == "started":
+            healthy = entry.get("healthy_at")
+            actual = f"sehat {_clock(session, healthy)}" if healthy else "tidak diperiksa"
+            found.append(
+                forms.CheckResult(
+                    name=f"Layanan {entry['service']} berjalan",
+                    ok=not entry.get("failed"),
+                    expected="sehat",
+                    actual=actual,
                 )
             )
     return found
+
+
+def _clock(session: Session, at: str) -> str:
+    return indonesian.format_time(at, session.site.config.timezone, seconds=True)
 
 
 def _rollback(own: list[Json]) -> str:
@@ -439,7 +455,9 @@ def seal_run(session: Session, case: Case, run: Run, operator: Signer) -> Path:
         files |= _form_files(session, [form], "permintaan" if at == 1 else f"permintaan-{at:02d}")
     files |= {
         "plan.json": fsio.canonical_json(run.plan),
-        "evidence.json": (json.dumps(run.outcome.evidence, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode(),
+        "evidence.json": (
+            json.dumps(run.outcome.evidence, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+        ).encode(),
         "trust/trust.yml": session.trust.data,
         "trust/trust.yml.sig": session.trust.signature,
         "trust/allowed_signers": session.trust.allowed_signers().encode(),
@@ -501,11 +519,10 @@ def result_json(run: Run) -> Json:
 
 def _form_files(session: Session, made: list[forms.Form], name: str) -> dict[str, bytes | Path]:
     files: dict[str, bytes | Path] = {}
-    folder = session.site.root / session.site.config.templates if session.site.config.templates else None
     for at, form in enumerate(made, 1):
         stem = name if at == 1 else f"{name}-{at:02d}"
         files[f"{stem}.json"] = fsio.canonical_json(forms.form_json(form))
-        files[f"{stem}.html"] = forms.render_html(form, folder).encode()
+        files[f"{stem}.html"] = forms.render_html(form, session.site.templates).encode()
     return files
 
 

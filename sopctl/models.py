@@ -68,7 +68,6 @@ class AnsibleConfig(Record, frozen=True):
 
     vault_password_file: str | None = None
     forks: int = 10
-    task_timeout: int = 86400
 
 
 class Policy(Record, frozen=True):

@@ -15,6 +15,22 @@ from rich.table import Table
 from sopctl.errors import GateRefused, SopctlError
 from sopctl.models import Json
 
+SHORT = {
+    "",
+    "step",
+    "act",
+    "case",
+    "record",
+    "at",
+    "date",
+    "kind",
+    "flow",
+    "outcome",
+    "due",
+    "period",
+    "time",
+    "took / limit",
+}
 STATE_COLOUR = {"selesai": "green", "ditolak": "red", "berjalan": "yellow"}
 
 
@@ -45,20 +61,20 @@ class Output:
         """A table; wide cells are folded, nothing is cut."""
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
         for column in columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", no_wrap=column in SHORT)
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
         self.out.print(table)
 
     def error(self, error: SopctlError) -> None:
         """The error, in one line; every reason of a refusal is in it."""
-        kind = "refused" if isinstance(error, GateRefused) else "error"
         if self.as_json:
             reasons = list(error.reasons) if isinstance(error, GateRefused) else [error.message]
             value = {"error": str(error), "reasons": reasons, "exit": int(error.exit_code)}
             sys.stderr.write(json.dumps(value, ensure_ascii=False) + "\n")
         else:
-            self.err.print(f"[bold red]sopctl: {kind}:[/] {escape(str(error))}")
+            kind = "" if isinstance(error, GateRefused) else "error: "
+            self.err.print(f"[bold red]sopctl:[/] {kind}{escape(str(error))}")
 
 
 def duration(seconds: int | None) -> str:
@@ -88,8 +104,9 @@ def size(count: int | None) -> str:
 class Progress:
     """What a run says while it goes: each task once, and each piece of evidence as a line."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, *, check: bool = False) -> None:
         self._output = output
+        self._changed = "would change" if check else "changed"
 
     def __call__(self, event: Json) -> None:
         data = event.get("event_data") or {}
@@ -108,7 +125,7 @@ class Progress:
                 {"host": evidence.get("host"), "kind": evidence.get("kind"), "changed": bool(result.get("changed"))}
             )
             return
-        mark = "changed" if result.get("changed") else "ok"
+        mark = self._changed if result.get("changed") else "ok"
         self._output.err.print(escape(f"  {evidence.get('host')}: {describe(evidence)} [{mark}]"), style="cyan")
 
     def _emit(self, value: Json) -> None:
@@ -127,7 +144,7 @@ def describe(evidence: Json) -> str:
         stored = "already stored for this period" if evidence.get("reused") else "stored"
         return f"{name} {stored}: {evidence.get('name')} ({size(evidence.get('bytes'))})"
     if kind == "verify":
-        proof = f"{len(tables)} tables equal" if tables else "equal"
+        proof = f"{len(tables)} counts equal" if tables else "equal"
         return (
             f"{name} verified by restoring it into scratch: {proof}" if evidence.get("ok") else f"{name} NOT verified"
         )
@@ -139,7 +156,11 @@ def describe(evidence: Json) -> str:
         proof = ", ".join(
             f"{key} {value}" for key, value in (evidence.get("proof") or {}).items() if isinstance(value, int | bool)
         )
-        return f"{name} quiet: {proof}" if evidence.get("proof") else f"{name} open to writers again"
+        return (
+            f"{name} quiet{': ' + proof if proof else ''}"
+            if evidence.get("state") == "quiesced"
+            else f"{name} open to writers again"
+        )
     words = {
         "stage": "staged beside the live data",
         "swap": "swapped",

@@ -209,6 +209,8 @@ class _Collector:
                 "msg": _first_line(result.get("msg")),
                 "dataset": _dataset(result),
             }
+            if failure in self.outcome.failures:
+                return  # told again by the rescue
             self.outcome.failures.append(failure)
             if result.get("sop_refused"):
                 self.outcome.refused.append(str(failure["msg"]))

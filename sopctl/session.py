@@ -71,7 +71,7 @@ class Session:
             lines=self.ledger.lines(),
             servers=self.site.servers,
             policy=self.site.config.policy,
-            code=self.code,
+            code=lambda: self.code,
             now=clock.now(),
             tz_name=self.site.config.timezone,
         )

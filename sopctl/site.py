@@ -86,6 +86,11 @@ class Site:
         return self.root / self.config.archive
 
     @property
+    def templates(self) -> Path | None:
+        """The agency's own form templates, if it has any."""
+        return self.root / self.config.templates if self.config.templates else None
+
+    @property
     def state(self) -> Path:
         """Running things only; safe to lose."""
         return self.root / ".state"

@@ -16,6 +16,7 @@ from sopctl import schedule as schedules
 from sopctl.case import Case
 from sopctl.errors import GateRefused, UsageError
 from sopctl.execution import Run, execute
+from sopctl.forms import RESULT_TEXT
 from sopctl.models import Json, ScheduleEntry
 from sopctl.outcomes import backup_result, dataset_result, exit_code, restore_result
 from sopctl.profile import Step
@@ -33,6 +34,14 @@ class Executed:
     case: Case
     code: int
     result: str
+
+    @property
+    def said(self) -> str:
+        """The result in words, with what Ansible changed (or would)."""
+        changed = self.run.outcome.changed
+        if self.run.check:
+            return f"checked, nothing changed (would change: {changed})"
+        return f"{RESULT_TEXT[self.result]} (changed={changed})"
 
 
 def due_step(case: Case, act: str) -> Step:

@@ -59,24 +59,26 @@ def run(arguments: list[str] | None = None) -> int:
     output = Output("--json" in words)
     try:
         value = main_group.main(args=words, prog_name="sopctl", standalone_mode=False)
-    except SopctlError as error:
-        output.error(error)
-        return int(error.exit_code)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt, BrokenPipeError):
         output.remark("Interrupted.")
         return int(ExitCode.INTERRUPTED)
     except click.ClickException as error:
         error.show()
         return int(ExitCode.USAGE)
-    except (KeyboardInterrupt, BrokenPipeError):
-        return int(ExitCode.INTERRUPTED)
-    except OSError as error:
-        output.error(SopctlError(error.strerror or str(error), where=str(error.filename or "system")))
-        return int(ExitCode.UNEXPECTED)
     except Exception as error:
-        if os.environ.get(TRACEBACK_ENV):
-            raise
-        hint = f"This is a fault of sopctl: report it with what {TRACEBACK_ENV}=1 prints."
-        output.error(SopctlError(f"unexpected {type(error).__name__}: {error}", where="sopctl", hint=hint))
-        return int(ExitCode.UNEXPECTED)
+        known = _known(error)
+        output.error(known)
+        return int(known.exit_code)
     return value if isinstance(value, int) else int(ExitCode.OK)
+
+
+def _known(error: Exception) -> SopctlError:
+    """``error`` as one of ours; what nobody foresaw is told in one line too, and raised again for those who ask."""
+    if isinstance(error, SopctlError):
+        return error
+    if isinstance(error, OSError):
+        return SopctlError(error.strerror or str(error), where=str(error.filename or "system"))
+    if os.environ.get(TRACEBACK_ENV):
+        raise error
+    hint = f"This is a fault of sopctl: report it with what {TRACEBACK_ENV}=1 prints."
+    return SopctlError(f"unexpected {type(error).__name__}: {error}", where="sopctl", hint=hint)

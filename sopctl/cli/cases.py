@@ -165,7 +165,9 @@ def receive(config: Settings, case_id: str, note: str, person: str | None, key: 
 def execute(config: Settings, case_id: str, check: bool, person: str | None, key: str | None) -> int:
     """Do what was approved."""
     output = config.output
-    done = workflow.execute_case(config.session, case_id, person, key, check=check, progress=Progress(output))
+    done = workflow.execute_case(
+        config.session, case_id, person, key, check=check, progress=Progress(output, check=check)
+    )
     return show_run(config, done)
 
 
@@ -193,7 +195,12 @@ def show_run(config: Settings, done: workflow.Executed) -> int:
     def render(out: Output) -> None:
         colour = "green" if done.code == 0 else "red"
         out.line(
-            f"{run.id}: {forms.RESULT_TEXT[done.result] if not run.check else 'checked, nothing changed'} (changed={run.outcome.changed})",
+            f"{run.id}: "
+            + (
+                f"checked, nothing changed (would change: {run.outcome.changed})"
+                if run.check
+                else f"{forms.RESULT_TEXT[done.result]} (changed={run.outcome.changed})"
+            ),
             f"bold {colour}",
         )
         if downtime is not None:
@@ -233,7 +240,7 @@ def show(config: Settings, case_id: str, html: Path | None) -> None:
         made = filing.request_forms(session, found)
         if not made:
             raise UsageError("this case has no request form", where=case_id)
-        fsio.write_atomic(html, forms.render_html(made[0]).encode())
+        fsio.write_atomic(html, forms.render_html(made[0], session.site.templates).encode())
 
     def render(output: Output) -> None:
         output.line(f"{value['case']}: {value['outcome']}", f"bold {STATE_COLOUR[value['outcome']]}")
@@ -242,8 +249,9 @@ def show(config: Settings, case_id: str, html: Path | None) -> None:
             output.line(
                 f"  {request['operation']} of {', '.join(request['datasets'])} to {request['point']}, asked by {request['unit']}: {request['reason']}"
             )
-        rows = [_document_row(row) for row in value["documents"]]
-        output.table(["", "step", "act", "who", "at", "took / limit", "what", "signature"], rows)
+        for row in value["documents"]:
+            for text, style in _document_lines(row):
+                output.line(text, style)
         if value["due"]:
             output.line(
                 f"  next: step {value['due']['step']}, {value['due']['act']} by {' or '.join(value['due']['by'])}: {value['due']['text']}"
@@ -254,19 +262,21 @@ def show(config: Settings, case_id: str, html: Path | None) -> None:
     config.output.result(value, render)
 
 
-def _document_row(row: Json) -> list[str]:
-    what = [str(row[name]) for name in ("decision", "result", "reason", "record") if row[name]]
-    took = duration(row["took"]) + (f" / {duration(row['limit'])}" if row["limit"] else "")
-    return [
-        str(row["seq"]),
-        str(row["step"]),
-        row["act"],
-        f"{row['person']} ({row['role']})",
-        row["at"],
-        took,
-        "; ".join(what),
-        row["signature"],
+def _document_lines(row: Json) -> list[tuple[str, str]]:
+    """One document of a case: who and when, how long against mutu baku, what it says, whether it can be believed."""
+    took = f", {duration(row['took'])} after the step before" if row["took"] is not None else ""
+    limit = f" (limit {duration(row['limit'])})" if row["limit"] else ""
+    late = row["took"] is not None and row["limit"] is not None and row["took"] > row["limit"]
+    signature = "signature valid" if row["signature"] == "valid" else f"NOT VALID: {row['signature']}"
+    lines = [
+        (
+            f"  {row['seq']:>2}. step {row['step']} {row['act']}: {row['person']} as {row['role']}, {row['at']}{took}{limit}",
+            "yellow" if late else "",
+        )
     ]
+    what = [str(row[name]) for name in ("decision", "result", "reason", "record") if row[name]]
+    lines.append((f"      {'; '.join([*what, signature])}", "dim" if row["signature"] == "valid" else "red"))
+    return lines
 
 
 @case.command("list")

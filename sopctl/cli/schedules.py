@@ -81,7 +81,7 @@ def run_(config: Settings, due: bool, only: tuple[str, ...], check: bool, person
     if due == bool(only):
         raise click.UsageError("Give --due, or --dataset ID.")
     done = workflow.run_schedule(
-        config.session, person, key, only=list(only), check=check, progress=Progress(config.output)
+        config.session, person, key, only=list(only), check=check, progress=Progress(config.output, check=check)
     )
     if done is not None:
         return show_run(config, done)

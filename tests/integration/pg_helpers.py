@@ -28,7 +28,11 @@ class Bytes(DumpSource):
         self.data = data
         self.breaks = breaks
 
+    def opened(self) -> None:
+        """For tests that want to know."""
+
     def open(self) -> IO[bytes]:
+        self.opened()
         return _Breaking(self.data, self.breaks)
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PASSWORD = "CANARY-vault-password-7f3a"  # looked for in process lists and results
 Json = dict[str, Any]
+
+
+def noise(size: int, seed: bytes = b"noise") -> bytes:
+    """Bytes that do not compress, the same in every run."""
+    return hashlib.shake_256(seed).digest(size)
 
 
 def vault_at(folder: Path, **more: Any) -> Json:
@@ -50,3 +62,17 @@ def dataset_for(path: Path, state_dir: Path, engine: str = "sqlite", **more: Any
         "state_dir": str(state_dir),
         **more,
     }
+
+
+@contextmanager
+def tmpfs(path: Path, size: str) -> Iterator[Path]:
+    """A small file system of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("a small tmpfs needs root")
+    path.mkdir(exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=False).returncode:
+        pytest.skip("this machine does not allow mounting a tmpfs")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)

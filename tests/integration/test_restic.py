@@ -5,12 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
-import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,16 +17,22 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.restic import Vault
 from ansible_collections.diskominfo.sop.plugins.module_utils.vault import Vault, nanoseconds
 
 from tests.integration.rest_vault import SECRET, rest_vault
-from tests.integration.sop_fixtures import PASSWORD, vault_at
+from tests.integration.sop_fixtures import PASSWORD, noise, tmpfs, vault_at
 
-TAGS = {"sop-kind": "dump", "sop-dataset": "antrean", "sop-period": "2026-11", "sop-case": "BKP-2026-0001", "sop-name": "n"}
-NOISE = random.Random(7).randbytes(3 << 20)
+TAGS = {
+    "sop-kind": "dump",
+    "sop-dataset": "antrean",
+    "sop-period": "2026-11",
+    "sop-case": "BKP-2026-0001",
+    "sop-name": "n",
+}
+NOISE = noise(3 << 20)
 
 
 class BytesDump(DumpStream):
     """A dump of ``data``; ``fail`` is raised by finish, ``die_at`` makes read fail after so many bytes."""
 
-    def __init__(self, data: bytes, fail: Exception | None = None, die_at: int | None = None) -> None:
+    def __init__(self, data: bytes, fail: BaseException | None = None, die_at: int | None = None) -> None:
         self._stream = io.BytesIO(data)
         self._fail = fail
         self._die_at = die_at
@@ -56,20 +59,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Vault:
     vault = Vault(vault_at(folder), str(folder / "state"))
     assert vault.ensure_repository()[1]
     return vault
-
-
-@contextmanager
-def tmpfs(path: Path, size: str) -> Iterator[Path]:
-    """A small file system of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("a small tmpfs needs root")
-    path.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=False).returncode:
-        pytest.skip("this machine does not allow mounting a tmpfs")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def manifest_of(snapshot: str) -> Json:
@@ -193,7 +182,7 @@ def test_full_vault(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "small", "8m") as folder:
         vault = Vault(vault_at(folder), str(tmp_path / "state"))
         vault.ensure_repository()
-        dump = BytesDump(random.Random(1).randbytes(40 << 20))
+        dump = BytesDump(noise(40 << 20))
         with pytest.raises(VaultError) as caught:
             vault.backup_stream(lambda: dump, "dump.bin", TAGS)
         assert caught.value.reason == "full"
@@ -230,7 +219,9 @@ def test_rest_vault_with_tls_and_password(tmp_path: Path) -> None:
         with pytest.raises(VaultError) as caught:
             vault.backup_stream(lambda: BytesDump(NOISE[::-1]), "dump.bin", TAGS)
         assert caught.value.reason == "full"
-        leaks = subprocess.run(["grep", "-rl", "CANARY", str(state)], capture_output=True, text=True, check=False).stdout
+        leaks = subprocess.run(
+            ["grep", "-rl", "CANARY", str(state)], capture_output=True, text=True, check=False
+        ).stdout
         assert leaks == ""
 
 

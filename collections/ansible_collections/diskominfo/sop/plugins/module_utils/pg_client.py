@@ -50,6 +50,19 @@ _SESSION = {
     "standard_conforming_strings": "on",
     "jit": "off",
 }
+#: the part of it that pg_dump and pg_restore need; they set the rest themselves
+TOOL_SESSION = {
+    name: _SESSION[name]
+    for name in (
+        "role",
+        "default_transaction_read_only",
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+    )
+}
+# PostgreSQL 17 and newer; older servers refuse a connection that names it
+_NO_TRANSACTION_TIMEOUT = "DO $sop$ BEGIN PERFORM set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'; END $sop$;\n"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -244,7 +257,7 @@ class PgClient:
                 "psql", PSQL_ARGS, database=database, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fd
             )
             try:
-                out, _ = child.communicate(sql.encode("utf-8", "surrogateescape"))
+                out, _ = child.communicate((_NO_TRANSACTION_TIMEOUT + sql).encode("utf-8", "surrogateescape"))
             except BaseException:
                 child.kill()
                 child.wait()
@@ -283,6 +296,11 @@ class PsqlSession:
         self._child = client.spawn(
             "psql", PSQL_ARGS, database=database, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors.fd
         )
+        try:
+            self.execute(_NO_TRANSACTION_TIMEOUT)
+        except BaseException:
+            self.close()
+            raise
 
     def execute(self, sql: str) -> str:
         """Run statements (each ended with ``;``); their output. After an error the session is gone."""

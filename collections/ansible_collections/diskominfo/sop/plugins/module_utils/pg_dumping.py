@@ -9,7 +9,12 @@ import subprocess
 import threading
 
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import DumpStream, Json, SopError
-from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import PgClient, PsqlSession, Stderr
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import (
+    TOOL_SESSION,
+    PgClient,
+    PsqlSession,
+    Stderr,
+)
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_content import read_content, read_globals
 
 _MAGIC = b"PGDMP"
@@ -45,7 +50,7 @@ class PgDumpStream(DumpStream):
                 database=database,
                 stdout=subprocess.PIPE,
                 stderr=self._errors.fd,
-                session={"role": "none", "default_transaction_read_only": "off"},
+                session=TOOL_SESSION,
             )
         except BaseException:
             self._session.close()

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import DumpSource, Json, SopError
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import (
+    TOOL_SESSION,
     PgClient,
     PsqlSession,
     Stderr,
@@ -166,8 +167,9 @@ class Loader:
     tablespaces: bool
     #: called a few times a second; raises SopError to stop the load (the disk fills up)
     watch: Callable[[], None]
-    #: event triggers of the live database, which may come back though their function is not a superuser's
-    known_event_triggers: frozenset[str] = frozenset()
+    #: event triggers of the live database, which may come back though their function is not a superuser's; None in a
+    #: throw-away server, where any may
+    known_event_triggers: frozenset[str] | None = None
 
     def run(self) -> Json:
         """Load, analyse, read the content back, give everything its owner and privileges; the content."""
@@ -246,9 +248,10 @@ class Loader:
                     stdout=output,
                     stderr=errors.fd,
                     pass_fds=[toc_file.fd],
-                    session={"role": "none", "default_transaction_read_only": "off", "synchronous_commit": "off"},
+                    session={**TOOL_SESSION, "synchronous_commit": "off"},
                 )
             pump = _Pump(stream, child.stdin, whole)
+            self.watch()
             while child.poll() is None:
                 pump.join(_TICK_S)
                 if not pump.is_alive():
@@ -336,6 +339,8 @@ class Loader:
 
     def _guard(self) -> str:
         """Fail when a new event trigger would run somebody else's function whenever a superuser changes a table."""
+        if self.known_event_triggers is None:
+            return ""
         return sql(_EVENT_TRIGGER_GUARD, known=json.dumps(sorted(self.known_event_triggers)))
 
 

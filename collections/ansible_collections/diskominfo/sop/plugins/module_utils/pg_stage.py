@@ -226,16 +226,18 @@ class Stage:
         if missing:
             hint = " ".join(f"CREATE ROLE {quote_ident(name)};" for name in missing)
             raise SopError(f"{label}: roles that the dump needs are not on this server; as superuser run: {hint}")
-        installed = {extension["name"] for extension in globals_["extensions"]} if not gone else set()
+        # installed already, allowed by the signed dataset record, or trusted by PostgreSQL itself
+        allowed = set(self.dataset.get("extensions") or [])
+        allowed |= set() if gone else {extension["name"] for extension in globals_["extensions"]}
         for name, version in extensions.items():
             if name not in available or version not in available[name]["versions"]:
                 raise SopError(
                     f"{label}: the dump needs extension {name} {version}; install its package on this server"
                 )
-            if name not in installed and not available[name]["trusted"]:
+            if name not in allowed and not available[name]["trusted"]:
                 raise SopError(
-                    f"{label}: the dump needs extension {name}, which is not trusted and not in {self.live}; if it is "
-                    f"wanted, run CREATE EXTENSION {quote_ident(name)} in {self.live} as superuser first"
+                    f"{label}: the dump needs extension {name}, which is not trusted and not in {self.live}; "
+                    "if it is wanted, list it in the dataset's extensions and stage again"
                 )
         return live, frozenset(names)
 

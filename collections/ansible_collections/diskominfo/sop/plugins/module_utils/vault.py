@@ -103,20 +103,18 @@ class Vault:
 
     def _backup_stream_once(self, open_dump: Callable[[], DumpStream], filename: str, tags: dict[str, str]) -> Stored:
         args = ["backup", "--json", "--stdin", "--stdin-filename", filename, *_tag_options(tags)]
-        dump = open_dump()
+        child = self.restic.spawn(args, stdin=subprocess.PIPE)
+        dump: DumpStream | None = None
         try:
-            child = self.restic.spawn(args, stdin=subprocess.PIPE)
-        except BaseException:
-            dump.abort()
-            raise
-        try:
+            dump = open_dump()
             size, sha256 = self._feed(dump, child)
             content = dump.finish()  # only now does the dump count; restic still waits for more
             cast("IO[bytes]", child.process.stdin).close()
             child.wait()
         except BaseException:
             child.kill()  # first: an end of its input would look like a whole dump to restic
-            dump.abort()
+            if dump is not None:
+                dump.abort()
             raise
         finally:
             child.close()

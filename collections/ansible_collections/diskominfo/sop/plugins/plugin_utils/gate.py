@@ -48,6 +48,8 @@ class GatedAction(ActionBase):
 
     TRANSFERS_FILES = False
     _requires_connection = True
+    #: what the module takes from the gate besides the grant
+    TAKES: tuple[str, ...] = ("vault", "secrets")
 
     def operation(self, args: dict[str, Any]) -> str:
         """Name of the operation these arguments ask for."""
@@ -73,7 +75,7 @@ class GatedAction(ActionBase):
         if not self._is_pipelining_enabled(module_style="new"):
             message = f"{where}: refused: pipelining is off, so secrets would be written to the host. Remove ansible_pipelining/ansible_ssh_pipelining and become methods that cannot pipeline."
             return {**result, "failed": True, "msg": message}
-        private = {key: answer[key] for key in NEVER_GIVEN if answer.get(key) is not None}
+        private = {key: answer[key] for key in ("grant", *self.TAKES) if answer.get(key) is not None}
         result.update(self._execute_module(module_name=module, module_args={**args, **private}, task_vars=variables))
         evidence = result.get("sop_evidence")
         if isinstance(evidence, dict):

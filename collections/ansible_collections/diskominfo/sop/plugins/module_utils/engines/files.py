@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -230,6 +231,7 @@ def _remove_tree(path: str) -> None:
 
 
 def _mounts_below(path: str) -> list[str]:
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
-        points = [line.split()[4].encode().decode("unicode_escape") for line in stream]
-    return sorted(point for point in points if point.startswith(path + "/"))
+    with open("/proc/self/mountinfo", "rb") as stream:
+        escaped = [line.split()[4] for line in stream]
+    points = (re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), point) for point in escaped)
+    return sorted(os.fsdecode(point) for point in points if point.startswith(os.fsencode(path) + b"/"))

@@ -1,0 +1,79 @@
+# The one entry for people and CI. `make help` lists the targets; CONTRIBUTING.md tells more.
+#   PYTHON=…     the Python (3.11 or newer) that .venv is made with     SKIP_LAB=1   leave out what needs the podman lab
+#   PYTEST=…     further words for pytest, such as PYTEST="-k restore -x"
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PYTEST ?=
+# A __pycache__ in the collection is refused by sopctl: a planted .pyc runs beside honest source.
+export PYTHONDONTWRITEBYTECODE := 1
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+SKIPPING := $(if $(filter-out 0,$(SKIP_LAB)),1)
+WORKERS := -n auto --dist loadgroup
+LAB := python tests/lab/lab.py
+
+.PHONY: help deps deps-demo venv demo lint test test-unit test-integration test-e2e molecule lab lab-down bench clean pyc
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 18
+
+deps: ## install the Debian packages that tests need and this machine lacks (root or sudo)
+	@tests/tools/deps.sh test
+
+deps-demo:
+	@tests/tools/deps.sh demo
+
+venv: .cache/venv-dev ## make .venv with everything for development
+
+.cache/venv-%: pyproject.toml
+	@mkdir -p .cache
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "venv: installing into .venv ($*)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$(if $(filter dev,$*),dev$(comma))demo]'
+	@touch $@
+
+comma := ,
+
+demo: deps-demo ## the whole SOP on this machine, in demo-site/ (2 minutes)
+	@test -e .cache/venv-dev || $(MAKE) --no-print-directory .cache/venv-demo
+	@sopctl demo demo-site
+
+lint: deps venv ## ruff, mypy, import-linter, yamllint, ansible-lint (production, nothing skipped)
+	ruff check .
+	ruff format --check --quiet .
+	mypy sopctl tests collections/ansible_collections
+	lint-imports --verbose | sed -n '/^Contracts$$/,$$p'
+	yamllint --strict .
+	ansible-lint --quiet
+
+test: ## everything: lint, and all tests with the real lab (below 25 minutes on two cores)
+	@tests/tools/test-all.sh
+
+test-unit: deps venv pyc ## tests/unit
+	pytest $(WORKERS) tests/unit $(PYTEST)
+
+test-integration: deps venv pyc ## tests/integration: modules and engines on this machine's own databases and vaults
+	pytest $(WORKERS) tests/integration $(PYTEST)
+
+test-e2e: deps venv pyc $(if $(SKIPPING),,lab) ## tests/e2e: sopctl as people use it, in the lab
+	pytest $(WORKERS) tests/e2e $(if $(SKIPPING),-m "not lab") $(PYTEST)
+
+molecule: deps venv pyc lab ## the molecule scenario of each role, in the lab
+	pytest tests/e2e/test_molecule.py $(PYTEST)
+
+lab: deps venv ## start the lab: Debian hosts as podman containers
+	@$(LAB) up --install
+
+lab-down: venv ## remove the lab
+	@$(LAB) down
+
+bench: deps venv pyc ## measurements, if there are any
+	@if ls tests/bench/*.py >/dev/null 2>&1; then pytest tests/bench $(PYTEST); else echo "bench: nothing in tests/bench"; fi
+
+pyc:
+	@find collections -name __pycache__ -prune -exec rm -rf {} +
+
+clean: pyc ## remove what tools leave behind; .venv, the lab and demo-site stay
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .ansible
+	@find sopctl tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prints the demo: what a step is, the command before it runs, and what it said. Anything unexpected ends the demo."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.text import Text
+
+OUTPUT, REMARK = 4, 2  # columns of indentation
+
+
+class Unexpected(Exception):  # it names what happened
+    """A command did not end as the story needs; ``code`` is the demo's exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Narrator:
+    """Prints and runs. ``folder`` is where commands run, ``environment`` what is added to theirs."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._folder = folder
+        self.console = Console(highlight=False)
+        self._environment = environment
+        self._scene = 0
+
+    # words ----------------------------------------------------------------------------------------------------
+
+    def scene(self, title: str) -> None:
+        """The next part of the story."""
+        self._scene += 1
+        self.console.print()
+        self.console.print(Rule(Text(f"{self._scene}  {title}", "bold cyan"), align="left", style="cyan"))
+
+    def step(self, meaning: str, sop: str = "") -> None:
+        """One step: its words in the SOP (Indonesian), and what they mean here."""
+        self.console.print()
+        if sop:
+            self._print(Text(f"SOP: {sop}", "bold"), 0)
+        self._print(Text(meaning, "italic" if sop else ""), 0)
+
+    def remark(self, text: str, style: str = "") -> None:
+        """A line of our own below a command."""
+        self._print(Text(text, style), REMARK)
+
+    def shown(self, text: str) -> None:
+        """A file's or program's text."""
+        for line in text.rstrip("\n").splitlines():
+            self._print(Text.from_ansi(line), OUTPUT, plain=True)
+
+    def command(self, words: Sequence[str]) -> None:
+        """The command as a person would type it."""
+        for line in wrapped(words, max(self.console.width - 2, 40)):
+            self._print(Text(line, "bold green"), 0, plain=True)
+
+    def _print(self, text: Text, indent: int, plain: bool = False) -> None:
+        if self.console.is_terminal and not (plain and len(text) + indent <= self.console.width):
+            self.console.print(Padding(text, (0, 0, 0, indent)))
+        else:  # nothing is broken into lines where a program reads
+            self.console.print(Text(" " * indent) + text, soft_wrap=True)
+
+    # commands -------------------------------------------------------------------------------------------------
+
+    def sopctl(self, *words: str, exits: int = 0, says: Sequence[str] = ()) -> str:
+        """Run one of sopctl's commands; returns what it printed."""
+        return self.run(["sopctl", *words], [sys.executable, "-P", "-m", "sopctl", *words], exits=exits, says=says)
+
+    def run(
+        self,
+        typed: Sequence[str],
+        words: Sequence[str] | None = None,
+        *,
+        exits: int = 0,
+        says: Sequence[str] = (),
+        quiet: bool = False,
+    ) -> str:
+        """Show ``typed`` and run ``words`` (the same unless given). Unexpected when exit code or output is not as told."""
+        self.command(typed)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SOPCTL_")}
+        environment |= self._environment | {"PYTHONUNBUFFERED": "1"}
+        if self.console.is_terminal:
+            environment |= {"COLUMNS": str(self.console.width - OUTPUT)}
+            if not self.console.no_color:
+                environment |= {"FORCE_COLOR": "1"}
+        said: list[str] = []
+        with subprocess.Popen(
+            list(words or typed),
+            cwd=self._folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as child:
+            assert child.stdout is not None  # noqa: S101  # asked for above
+            for line in child.stdout:
+                said.append(Text.from_ansi(line.rstrip("\n")).plain)
+                if not quiet:
+                    self.shown(line)
+        if exits:
+            self.remark(f"exit {child.returncode}", "bold yellow")
+        self._check(list(typed), child.returncode, "\n".join(said), exits, says)
+        return "\n".join(said)
+
+    def _check(self, typed: list[str], code: int, said: str, exits: int, says: Sequence[str]) -> None:
+        short = shlex.join(typed[:4])
+        if code != exits:
+            refusal = ": what must be refused was not" if exits and not code else ""
+            raise Unexpected(f"`{short} …` ended with exit {code}, expected was {exits}{refusal}.", code or 1)
+        for word in says:
+            if word not in said:
+                raise Unexpected(f"`{short} …` did not say {word!r}.", 1)
+
+    def expect(self, good: bool, what: str) -> None:
+        """Print ``what`` with a mark; Unexpected when it is not so."""
+        self.remark(f"{'✔' if good else '✘'} {what}", "green" if good else "bold red")
+        if not good:
+            raise Unexpected(f"Not so: {what}", 1)
+
+
+def wrapped(words: Sequence[str], width: int) -> list[str]:
+    """A command in lines of at most ``width``, broken before options where it can be, to be pasted into a shell."""
+    lines, line = [], "$"
+    parts: list[str] = []
+    for word in words:
+        quoted = _quote(word)
+        if parts and parts[-1].startswith("-") and " " not in parts[-1] and not word.startswith("-"):
+            parts[-1] += f" {quoted}"  # an option stays with its value
+        else:
+            parts.append(quoted)
+    for part in parts:
+        if len(line) + 1 + len(part) + 2 > width and line not in {"$", "   "}:
+            lines.append(f"{line} \\")
+            line = "   "
+        line += f" {part}"
+    return [*lines, line]
+
+
+def _quote(word: str) -> str:
+    if "'" in word and not any(char in word for char in '"$`\\!'):
+        return f'"{word}"'
+    return shlex.quote(word)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A test site over the lab's hosts: register, people with real keys, the REST vault, a signed schedule.
+
+Everything is registered as an agency would: hosts reached over SSH as an ordinary user with sudo, host keys from the
+register, each host with a user of its own in the vault.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.lab.hosts import Lab
+from tests.support.site_builder import SiteBuilder
+
+WEB_SERVICE = {
+    "name": "simpeg-web",
+    "server": "web01",
+    "manager": "systemd",
+    "unit": "simpeg-web.service",
+    "health": {"url": "http://127.0.0.1/health", "timeout": 60},
+}
+QUEUE_SERVICE = {
+    "name": "antrean",
+    "server": "file01",
+    "manager": "systemd",
+    "unit": "antrean.service",
+    "health": {"url": "http://127.0.0.1:8090/health", "timeout": 60},
+}
+
+
+def lab_site(folder: Path, lab: Lab, datasets: tuple[str, ...] = ("simpeg", "berkas", "antrean"), *, small: bool = False) -> SiteBuilder:
+    """A site whose schedule holds ``datasets``. Each call has repositories of its own on the vault host, so that tests
+    do not meet each other's backups; ``small`` takes the vault that fills up."""
+    template = str(lab.facts["vault"]["small_url" if small else "url"])
+    url = re.sub(r"^rest:https://[^@]*@([^/]+)/.*$", rf"rest:https://\1/{{server}}/{folder.name}/", template)
+    site = SiteBuilder(folder, vault=url)
+    (site.root / "trust/vault-ca.pem").write_bytes(lab.ca.read_bytes())
+    for host, entry in lab.facts["vault"]["users"].items():
+        target = site.root / "secrets" / host
+        shutil.copyfile(entry["password_file"], target)
+        target.chmod(0o600)
+    options = '  user: "{server}"\n  user_password: {file: "secrets/{server}"}\n  ca_file: trust/vault-ca.pem\n'
+    site.edit("sop.yml", "  password: {file: secrets/vault-password}\n", f"  password: {{file: secrets/vault-password}}\n{options}")
+    for name, host in lab.hosts.items():
+        if name != lab.facts["vault"]["host"]:
+            site.server(name, inventory=host_variables(lab, name), machine_id=host.machine_id, ssh_host_key=host.ssh_host_key)
+    for dataset in datasets:
+        site.dataset(dataset, **DATASETS[dataset])
+    site.schedule(*datasets)
+    return site
+
+
+def host_variables(lab: Lab, name: str) -> dict[str, Any]:
+    """Inventory variables of one host; host keys are the register's business, not the inventory's."""
+    return {
+        "ansible_host": lab.hosts[name].ip,
+        "ansible_user": lab.facts["ssh"]["user"],
+        "ansible_become": True,
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_ssh_private_key_file": str(lab.private_key),
+    }
+
+
+DATASETS: dict[str, dict[str, Any]] = {
+    "simpeg": {
+        "engine": "postgresql",
+        "server": "db01",
+        "database": "simpeg",
+        "connection": {"os_user": "postgres", "user": "postgres"},
+        "services": [WEB_SERVICE],
+    },
+    "berkas": {"engine": "files", "server": "file01", "path": "/srv/berkas"},
+    "antrean": {"engine": "sqlite", "server": "file01", "path": "/srv/antrean/antrean.db", "services": [QUEUE_SERVICE]},
+}

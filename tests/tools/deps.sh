@@ -1,0 +1,53 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Install the Debian packages that `make demo` or `make test` needs and this machine lacks: as root, or by sudo.
+# Without either it prints the one line to ask an administrator for and exits 3. Nothing to do: no output, a few ms.
+set -eu
+
+python=${PYTHON:-python3}
+missing=
+
+need() { # need PROGRAM PACKAGE
+    command -v "$1" >/dev/null || missing="$missing $2"
+}
+
+case ${1:-} in
+demo | test)
+    need python3 python3
+    # A venv that works already needs neither ensurepip nor the system's Python.
+    [ -x .venv/bin/python ] || "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+    need ssh-keygen openssh-client
+    need restic restic
+    ;;
+*)
+    echo "usage: $0 demo|test" >&2
+    exit 2
+    ;;
+esac
+
+if [ -n "$missing" ]; then
+    install="apt-get install -y --no-install-recommends$missing"
+    if [ "$(id -u)" -eq 0 ]; then
+        sudo=
+    elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
+        sudo=sudo
+    else
+        sudo=none
+    fi
+    if [ "$sudo" = none ] || ! command -v apt-get >/dev/null; then
+        echo "$1: missing here:$missing. Ask for: apt-get update && $install" >&2
+        exit 3
+    fi
+    echo "$1: installing$missing"
+    if ! { $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive $install -qq >/dev/null; }; then
+        echo "$1: apt-get failed (see above). Try by hand: apt-get update && $install" >&2
+        exit 3
+    fi
+fi
+
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    [ -x .venv/bin/python ] || {
+        echo "$1: $python is older than 3.11; name a newer one: make PYTHON=/path/to/python3.11 $1" >&2
+        exit 3
+    }
+fi

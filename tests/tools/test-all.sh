@@ -1,0 +1,54 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# `make test`: the lab starts while lint runs; then one pytest over everything, so that its last line speaks for all.
+# SKIP_LAB=1 leaves out what needs the lab, and says what that is. The lab is removed at the end, also after a failure.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+began=$SECONDS
+skip=${SKIP_LAB:-0}
+lab=
+log=.cache/lab-up.log
+
+finish() {
+    code=$?
+    trap - EXIT
+    [ -z "$lab" ] || wait "$lab" 2>/dev/null || true
+    if [ "$skip" = 0 ] && [ -z "${KEEP_LAB:-}" ] && [ -x .venv/bin/python ]; then
+        .venv/bin/python tests/lab/lab.py down >.cache/lab-down.log 2>&1 || cat .cache/lab-down.log >&2
+    fi
+    exit "$code"
+}
+
+mkdir -p .cache
+make --no-print-directory deps venv pyc
+if [ "$skip" = 0 ]; then
+    .venv/bin/python -m tests.tools.lab_ready || {
+        echo "test: the end-to-end tests and molecule cannot run here (above); SKIP_LAB=1 make test runs the rest" >&2
+        exit 3
+    }
+    trap finish EXIT
+    make --no-print-directory lab >"$log" 2>&1 &
+    lab=$!
+fi
+
+make --no-print-directory lint
+echo "test: lint is clean after $((SECONDS - began)) s"
+
+if [ "$skip" = 0 ]; then
+    wait "$lab" || {
+        cat "$log" >&2
+        echo "test: the lab did not start (above)" >&2
+        exit 1
+    }
+    lab=
+    tail -n 1 "$log"
+    choice=()
+else
+    choice=(-m "not lab")
+    echo "test: SKIP_LAB is set; skipped here is what needs real hosts:"
+    .venv/bin/pytest --collect-only -q -m lab tests 2>/dev/null | sed -n 's/^/  /; /::/p'
+fi
+
+# shellcheck disable=SC2086  # PYTEST holds several words
+.venv/bin/pytest -n auto --dist loadgroup --durations 10 tests --ignore tests/bench ${choice[@]+"${choice[@]}"} ${PYTEST:-}
