@@ -13,6 +13,7 @@ SKIPPING := $(if $(filter-out 0,$(SKIP_LAB)),1)
 WORKERS := -n auto --dist loadgroup
 LAB := python tests/lab/lab.py
 
+.NOTPARALLEL:
 .PHONY: help deps deps-demo venv demo lint test test-unit test-integration test-e2e molecule lab lab-down bench clean pyc
 
 help: ## this list
@@ -24,10 +25,9 @@ deps: ## install the Debian packages that tests need and this machine lacks (roo
 deps-demo:
 	@tests/tools/deps.sh demo
 
-venv: .cache/venv-dev ## make .venv with everything for development
+venv: .venv/installed-dev ## make .venv with everything for development
 
-.cache/venv-%: pyproject.toml
-	@mkdir -p .cache
+.venv/installed-%: pyproject.toml
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo "venv: installing into .venv ($*)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$(if $(filter dev,$*),dev$(comma))demo]'
@@ -35,17 +35,16 @@ venv: .cache/venv-dev ## make .venv with everything for development
 
 comma := ,
 
-demo: deps-demo ## the whole SOP on this machine, in demo-site/ (2 minutes)
-	@test -e .cache/venv-dev || $(MAKE) --no-print-directory .cache/venv-demo
+demo: deps-demo $(or $(wildcard .venv/installed-dev),.venv/installed-demo) ## the whole SOP on this machine, in demo-site/ (2 minutes)
 	@sopctl demo demo-site
 
 lint: deps venv ## ruff, mypy, import-linter, yamllint, ansible-lint (production, nothing skipped)
 	ruff check .
 	ruff format --check --quiet .
 	mypy sopctl tests collections/ansible_collections
-	lint-imports --verbose | sed -n '/^Contracts$$/,$$p'
+	lint-imports | sed -n '/^Analyzed/,$$p'
 	yamllint --strict .
-	ansible-lint --quiet
+	ansible-lint -q
 
 test: ## everything: lint, and all tests with the real lab (below 25 minutes on two cores)
 	@tests/tools/test-all.sh

@@ -158,7 +158,11 @@ class Connection(Record, frozen=True):
 
 
 class Dataset(Record, frozen=True):
-    """What is backed up and restored; ``max_downtime`` is an ISO 8601 duration."""
+    """What is backed up and restored; ``max_downtime`` is an ISO 8601 duration.
+
+    ``scratch_dir`` (on the server) is where proofs by restore happen, ``reserve_bytes`` what staging leaves free, and
+    ``extensions`` the untrusted PostgreSQL extensions that a restore may make.
+    """
 
     schema: Literal["sop-dataset/v1"]
     id: str
@@ -173,6 +177,9 @@ class Dataset(Record, frozen=True):
     services: list[Service] = []
     max_downtime: str = "PT30M"
     state_dir: str | None = None
+    scratch_dir: str | None = None
+    reserve_bytes: int | None = None
+    extensions: list[str] = []
 
 
 # --- schedule --------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def host_of(site: Site, server_id: str) -> Server:
 def dataset_record(dataset: Dataset) -> Json:
     """The dataset as modules get it: no nulls, no secrets."""
     record: Json = {"id": dataset.id, "engine": dataset.engine}
-    for key in ("database", "path", "state_dir"):
+    for key in ("database", "path", "state_dir", "scratch_dir", "reserve_bytes", "extensions"):
         if getattr(dataset, key):
             record[key] = getattr(dataset, key)
     connection = dataset.connection

@@ -204,7 +204,7 @@ class _Collector:
             if result.get("results") is not None and kind == "runner_on_failed":
                 return
             failure = {
-                "host": data.get("host"),
+                "host": result.get("sop_host") or data.get("host"),
                 "task": data.get("task"),
                 "msg": _first_line(result.get("msg")),
                 "dataset": _dataset(result),

@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 from sopctl.demo import app, papers, place
@@ -76,6 +77,8 @@ class Machine:
             stopped.append("web service")
         if self.postgres and self.postgres.stop():
             stopped.append("PostgreSQL")
+        with suppress(OSError):  # not empty, or gone: nobody needs it any more
+            Path(self.place.sockets).rmdir()
         return stopped
 
 
@@ -94,7 +97,7 @@ class Watch(threading.Thread):
             if self._machine.health()[0] == 200:
                 now = time.monotonic()
                 self.longest, good = max(self.longest, now - good), now
-            self._ended.wait(0.05)
+            self._ended.wait(0.1)
         self.longest = max(self.longest, time.monotonic() - good)
 
     def end(self) -> float:

@@ -7,11 +7,11 @@ import os
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
@@ -27,13 +27,14 @@ class Unexpected(Exception):  # it names what happened
 
 
 class Narrator:
-    """Prints and runs. ``folder`` is where commands run, ``environment`` what is added to theirs."""
+    """Prints and runs. ``folder`` is where commands run, ``environment`` what is added to theirs; ``exits`` counts codes."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._folder = folder
         self.console = Console(highlight=False)
         self._environment = environment
         self._scene = 0
+        self.exits: Counter[int] = Counter()
 
     # words ----------------------------------------------------------------------------------------------------
 
@@ -57,18 +58,23 @@ class Narrator:
     def shown(self, text: str) -> None:
         """A file's or program's text."""
         for line in text.rstrip("\n").splitlines():
-            self._print(Text.from_ansi(line), OUTPUT, plain=True)
+            self._print(Text.from_ansi(line), OUTPUT)
 
     def command(self, words: Sequence[str]) -> None:
         """The command as a person would type it."""
         for line in wrapped(words, max(self.console.width - 2, 40)):
-            self._print(Text(line, "bold green"), 0, plain=True)
+            self._print(Text(line, "bold green"), 0)
 
-    def _print(self, text: Text, indent: int, plain: bool = False) -> None:
-        if self.console.is_terminal and not (plain and len(text) + indent <= self.console.width):
-            self.console.print(Padding(text, (0, 0, 0, indent)))
-        else:  # nothing is broken into lines where a program reads
-            self.console.print(Text(" " * indent) + text, soft_wrap=True)
+    def _print(self, text: Text, indent: int) -> None:
+        lines = [text]
+        if self.console.is_terminal and text.cell_len + indent > self.console.width:
+            own = len(text.plain) - len(text.plain.lstrip())  # what continues a line stands two columns further in
+            rest = text[own:]
+            lines = [Text(" " * own) + line for line in rest.wrap(self.console, self.console.width - indent - own - 2)]
+            lines[1:] = [Text("  ") + line for line in lines[1:]]
+        for line in lines:  # nothing is broken into lines where a program reads
+            line.rstrip()
+            self.console.print(Text(" " * indent) + line, soft_wrap=True)
 
     # commands -------------------------------------------------------------------------------------------------
 
@@ -83,7 +89,6 @@ class Narrator:
         *,
         exits: int = 0,
         says: Sequence[str] = (),
-        quiet: bool = False,
     ) -> str:
         """Show ``typed`` and run ``words`` (the same unless given). Unexpected when exit code or output is not as told."""
         self.command(typed)
@@ -106,12 +111,16 @@ class Narrator:
             errors="replace",
         ) as child:
             assert child.stdout is not None  # noqa: S101  # asked for above
-            for line in child.stdout:
-                said.append(Text.from_ansi(line.rstrip("\n")).plain)
-                if not quiet:
+            try:
+                for line in child.stdout:
+                    said.append(Text.from_ansi(line.rstrip("\n")).plain)
                     self.shown(line)
+            except KeyboardInterrupt:  # the command got it too, and may have to bring a service back first
+                child.wait()
+                raise
         if exits:
             self.remark(f"exit {child.returncode}", "bold yellow")
+        self.exits[child.returncode] += 1
         self._check(list(typed), child.returncode, "\n".join(said), exits, says)
         return "\n".join(said)
 

@@ -13,12 +13,12 @@ from sopctl.demo.place import Place
 
 DATABASE, FILES = "pelayanan", "berkas"
 UNIT = "Dinas Kependudukan dan Pencatatan Sipil"
-#: id, role, jabatan, unit
+#: id (here the role's too), name (invented), jabatan, unit
 PEOPLE = (
-    ("pemohon", "pemohon", "Kepala Seksi Pelayanan", UNIT),
-    ("kadis", "kadis", "Kepala Dinas Kominfo", "Dinas Kominfo"),
-    ("kabid", "kabid", "Kepala Bidang Aptika", "Dinas Kominfo"),
-    ("pelaksana", "pelaksana", "Pranata Komputer", "Dinas Kominfo"),
+    ("pemohon", "Pemohon Contoh", "Kepala Seksi Pelayanan", UNIT),
+    ("kadis", "Kadis Contoh", "Kepala Dinas Kominfo", "Dinas Kominfo"),
+    ("kabid", "Kabid Contoh", "Kepala Bidang Aptika", "Dinas Kominfo"),
+    ("pelaksana", "Pelaksana Contoh", "Pranata Komputer", "Dinas Kominfo"),
 )
 
 INVENTORY = """---
@@ -50,7 +50,7 @@ owner_unit: {unit}
 classification: terbatas
 max_downtime: PT30M
 state_dir: {state}
-services:                           # what writes to it: stopped for a restore, then started and asked how it is
+services:   # what writes to it: stopped for a restore, then started and asked how it is
   - name: web-pelayanan
     server: srv-demo
     manager: command
@@ -62,7 +62,11 @@ services:                           # what writes to it: stopped for a restore, 
 
 POSTGRESQL = """engine: postgresql
 database: pelayanan
-connection: {{socket: {sockets}, port: {port}, user: postgres, bin_dir: {programs}{os_user}}}"""
+connection:
+  socket: {sockets}
+  port: {port}
+  user: postgres
+  bin_dir: {programs}{os_user}"""
 
 FILES_SET = """schema: sop-dataset/v1
 id: berkas
@@ -116,7 +120,7 @@ def register(
             sockets=sockets,
             port=port,
             programs=json.dumps(programs),
-            os_user=f", os_user: {account}" if account else "",
+            os_user=f"\n  os_user: {account}" if account else "",
         )
     state = json.dumps(str(place.state))
     database = DATABASE_SET.format(

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import time
 from pathlib import Path
 
+from sopctl import clock
 from sopctl.demo import machine as machines
 from sopctl.demo import papers, place
 from sopctl.demo.machine import Machine, Watch
@@ -29,6 +31,8 @@ def run(folder: Path, engine: str | None, keep_running: bool) -> int:
         )
     machines.check_tools()
     began = time.monotonic()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     machine = machines.make(folder, machines.choose_engine(engine))
     story = Story(machine)
     try:
@@ -41,6 +45,11 @@ def run(folder: Path, engine: str | None, keep_running: bool) -> int:
     return code
 
 
+def _interrupt(*_: object) -> None:
+    """End like Ctrl-C, so that nothing is left running."""
+    raise KeyboardInterrupt
+
+
 class Story:
     """One telling."""
 
@@ -49,7 +58,6 @@ class Story:
         self.say = Narrator(self.place.root, self.place.environment())
         self.source: dict[str, tuple[int, str]] = {}
         self.moment = ""
-        self.forms: list[str] = []
         self.case = self.wrong = ""
 
     def tell(self) -> int:
@@ -102,10 +110,10 @@ class Story:
         for person, *_ in papers.PEOPLE:
             say.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", person, "-f", f"keys/{person}"])
         say.step("The four actors of the SOP: requester, head of agency, head of division, operator.")
-        for person, role, jabatan, unit in papers.PEOPLE:
+        for person, name, jabatan, unit in papers.PEOPLE:
             say.sopctl(
-                "trust", "add", person, "--role", role, "--jabatan", jabatan, "--unit", unit, "--key",
-                f"keys/{person}.pub",
+                "trust", "add", person, "--role", person, "--name", name, "--jabatan", jabatan, "--unit", unit,
+                "--key", f"keys/{person}.pub",
             )  # fmt: skip
         say.sopctl("trust", "sign", "--key", "keys/root")
         say.sopctl("trust", "verify")
@@ -114,12 +122,11 @@ class Story:
         """Inventory, servers, datasets."""
         say = self.say
         say.scene("Servers and datasets are registered")
-        say.step("Only what stands in the register can be backed up or restored. Three files, written by hand:")
+        say.step("Only what stands in the register can be backed up or restored. Four files, written by hand:")
         files = papers.register(self.place, place.machine_id(), self.machine.connection())
         for name, text in files.items():
             (self.place.site / name).write_text(text)
-            if name.startswith("register/"):
-                say.run(["cat", f"site/{name}"])
+            say.run(["cat", f"site/{name}"])
 
     def schedule(self) -> None:
         """The standing order, and the backup it orders."""
@@ -142,7 +149,7 @@ class Story:
             "Back up, prove it by restoring it into scratch, name it by the rule, secure it, fill the form.",
             "1–5 Melakukan back up sesuai dengan jadwal … Mengisi formulir pelaksanaan back up",
         )
-        self._keep_forms(say.sopctl("schedule", "run", "--due", "--as", "pelaksana", says=["BKP-"]))
+        say.sopctl("schedule", "run", "--due", "--as", "pelaksana", says=["Berhasil", "verified"])
 
     def again(self) -> None:
         """Nothing twice."""
@@ -150,8 +157,8 @@ class Story:
         say.step("Again, as cron does it every night: nothing is due, nothing is done.")
         say.sopctl("schedule", "run", "--due", "--as", "pelaksana", says=["changed=0"])
         say.step("And told to run all the same: Ansible goes through every task and finds nothing to change.")
-        datasets = ("--dataset", papers.DATABASE, "--dataset", papers.FILES)
-        self._keep_forms(say.sopctl("schedule", "run", *datasets, "--as", "pelaksana", says=["changed=0"]))
+        said = say.sopctl("schedule", "run", "--dataset", papers.DATABASE, "--as", "pelaksana", says=["changed=0"])
+        say.expect("already stored" in said, "the stored backup was used again, and proven again")
         say.sopctl("schedule", "status")
 
     def confirmation(self) -> None:
@@ -160,9 +167,7 @@ class Story:
         say.scene("The Kabid checks the form")
         say.step("Whose turn is it?")
         waiting = say.sopctl("next", says=["confirm", "kabid"])
-        say.step(
-            "Checking belongs to the Kabid, and not to whom did the work.", "6 Menerima dan memeriksa formulir back up"
-        )
+        say.step("Checking is the Kabid's: nobody checks their own work.", "6 Menerima dan memeriksa formulir back up")
         cases = sorted(set(re.findall(r"BKP-\d{4}-\d{4}", waiting)))
         say.sopctl("case", "confirm", cases[0], "--approve", "--as", "pelaksana", exits=10)
         for case in cases:
@@ -192,7 +197,8 @@ class Story:
         chosen = [word for dataset in datasets for word in ("--dataset", dataset)]
         said = self.say.sopctl(
             "case", "request", "restore", *chosen, "--unit", papers.UNIT, "--letter", file, "--letter-number", number,
-            "--reason", reason, "--as", "pemohon", says=["RST-"],
+            "--letter-date", clock.now()[:10], "--contact", "loket@example.test", "--reason", reason, "--as", "pemohon",
+            says=["RST-"],
         )  # fmt: skip
         found = re.search(r"RST-\d{4}-\d{4}", said)
         if found is None:
@@ -219,14 +225,12 @@ class Story:
         )
         say.sopctl(
             "case", "decide", case, "--reject", "--reason",
-            "Surat menyebut transaksi, yang diminta hanya berkas; ajukan ulang dengan basis data pelayanan", "--as",
-            "kabid",
+            "Surat menyebut transaksi, yang diminta hanya berkas", "--as", "kabid",
         )  # fmt: skip
         say.step("No server was touched: the ledger knows the case, but no run of it.")
-        say.run(["grep", "-c", f'"ref":"{case}/', "site/archive/ledger.jsonl"])
-        ledger = (self.place.site / "archive/ledger.jsonl").read_text().splitlines()
-        runs = [line for line in ledger if '"run-started"' in line and f"{case}/" in line]
-        say.expect(not runs, f"no run-started of {case} in the ledger")
+        pattern = f's/.*"kind":"\\([^"]*\\)".*"ref":"\\({case}[^"]*\\)".*/\\2 \\1/p'
+        entered = say.run(["sed", "-n", pattern, "site/archive/ledger.jsonl"], says=[f"{case}/03 document"])
+        say.expect("run-started" not in entered, f"three documents, and no run-started of {case}")
         self._inform(case)
         self.wrong = case
 
@@ -240,7 +244,7 @@ class Story:
             "Transaksi empat jenis layanan terhapus dan satu berkas akta tertimpa. Mohon keduanya dipulihkan ke cadangan "
             "terbaru.", "Transaksi terhapus dan berkas tertimpa",
         )  # fmt: skip
-        say.step("", "2 Mendisposisi permintaan restore data kepada Kabid Aptika")
+        say.step("It goes the same way.", "2 Mendisposisi permintaan restore data kepada Kabid Aptika")
         say.sopctl("case", "dispose", case, "--as", "kadis")
         say.step(
             "The operator is in a hurry and begins before the approval. The gate refuses; no connection is opened."
@@ -275,10 +279,9 @@ class Story:
         watch = Watch(self.machine)
         watch.start()
         try:
-            said = say.sopctl("case", "execute", self.case, "--as", "pelaksana", says=["downtime"])
+            say.sopctl("case", "execute", self.case, "--as", "pelaksana", says=["downtime"])
         finally:
             longest = watch.end()
-        self._keep_forms(said)
         say.remark(f"Seen from outside, the web service gave no good answer for {longest:.1f} s at most.")
         status = self._health()
         say.expect(status == 200, "the web service is healthy: it writes and reads again")
@@ -336,14 +339,19 @@ class Story:
         """Where everything is."""
         say, root = self.say, self.place.root
         say.scene(f"Done in {seconds:.0f} s")
+        say.step(
+            f"A backup made and proven, a restore done; {say.exits[10]} acts refused (exit 10), one forged byte found "
+            f"(exit 30)."
+        )
         say.step("The forms, to be opened in a browser:")
-        for path in dict.fromkeys(self.forms):
-            say.remark(path)
+        for path in sorted((self.place.site / "archive/records").rglob("data/*.html")):
+            title = re.search(r"<title>(.*?)</title>", path.read_text())
+            say.remark(title.group(1) if title else path.stem)
+            say.shown(str(path))
         say.step("To look around:")
-        say.command(["cd", str(root), "&&", ".", "./env"])
-        for words in (["sopctl", "case", "show", self.case], ["sopctl", "record", "list"], ["sopctl", "next"]):
+        for words in (["cd", str(root)], [".", "./env"], ["sopctl", "case", "list"], ["sopctl", "record", "list"]):
             say.command(words)
-        say.step("")
+        say.console.print()
         stop = ["sopctl", "demo", str(root), "--stop"]
         if keep_running:
             say.remark(f"PostgreSQL and the web service still run (http://127.0.0.1:{self.place.port}/). To stop them:")
@@ -358,9 +366,6 @@ class Story:
             say.remark(f"`sopctl demo` starts afresh; to be rid of it, remove the folder and {self.place.home}.")
 
     # small things ---------------------------------------------------------------------------------------------
-
-    def _keep_forms(self, said: str) -> None:
-        self.forms += re.findall(r"^\s*form: (.+)$", said, re.M)
 
     def _health(self) -> int:
         status, text = self.machine.health()

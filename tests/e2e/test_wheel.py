@@ -88,7 +88,7 @@ def test_a_backup_runs_from_it(wheel: Path, tmp_path: Path) -> None:
     assert done["changed"] > 0
     assert len(site.records) == 1
     assert str(site.records[0]) == done["record"]
-    site.run("record", "verify", done["record"])
+    site.run("record", "verify", site.records[0].name)
 
     assert site.run_json("schedule", "run", "--due", as_="pelaksana")["changed"] == 0
     assert len(site.records) == 1

@@ -18,6 +18,7 @@ def grant_for(operation: str, args: Json) -> Json:
     """A grant that fits ``args`` for a quarter of an hour."""
     expires = datetime.now(timezone.utc) + timedelta(minutes=15)
     grant = {"operation": operation, "case": args["case"], "expires": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    grant["machine_id"] = Path("/etc/machine-id").read_text(encoding="ascii").strip()
     if "dataset" in args:
         grant["dataset"] = args["dataset"]["id"]
     if "snapshot" in args:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 from ansible_collections.diskominfo.sop.plugins.module_utils import pg_stage
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import SopError
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import PsqlSession
 
 from tests.integration.pg_cluster import Cluster
 from tests.integration.pg_helpers import CASE, Bytes, drain, engine, no_rests, schema_text, take
@@ -90,11 +92,22 @@ def test_settings_of_the_database_do_not_bend_the_engine(small: Cluster) -> None
         "ALTER DATABASE simpeg SET default_transaction_read_only = on; ALTER DATABASE simpeg SET role = 'kepeg';"
         "ALTER DATABASE simpeg SET statement_timeout = 1; ALTER DATABASE simpeg SET search_path = 's';"
         "ALTER DATABASE simpeg SET datestyle = 'German';"
-        "SELECT format('ALTER DATABASE simpeg SET %s = 1', name) FROM pg_settings WHERE name = 'transaction_timeout' \\gexec\n"
     )
     assert database.manifest(checksums=True)["tables"] == wanted
     source, manifest = take(database)
     assert database.stage(CASE, source, manifest)["tables"] == wanted
+
+
+def test_transaction_timeout_does_not_end_our_sessions(small: Cluster) -> None:
+    """PostgreSQL 17 and newer have it; on older ones there is nothing to survive."""
+    small.sql(
+        "SELECT format('ALTER DATABASE simpeg SET %s = 300', name) FROM pg_settings WHERE name = 'transaction_timeout' "
+        "\\gexec\n"
+    )
+    with PsqlSession(engine(small).client, "simpeg") as session:
+        session.execute("BEGIN;")
+        time.sleep(0.6)
+        assert session.query("SELECT count(*) FROM s.t;") == 100
 
 
 def big(cluster: Cluster) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 
 def healthy(url: str, timeout: float = 1.0) -> bool:
@@ -20,6 +22,16 @@ def healthy(url: str, timeout: float = 1.0) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError, http.client.HTTPException):
         return False
+
+
+def post(url: str, body: dict[str, Any], timeout: float = 10.0) -> dict[str, Any]:
+    """Send JSON and return the JSON answer; urllib's HTTPError where the service says no."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"not a web address: {url}")
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), method="POST")  # noqa: S310 - checked above
+    with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - the scheme is checked above
+        found: dict[str, Any] = json.load(answer)
+        return found
 
 
 def wait_healthy(url: str, seconds: float) -> bool:

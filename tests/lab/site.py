@@ -31,7 +31,9 @@ QUEUE_SERVICE = {
 }
 
 
-def lab_site(folder: Path, lab: Lab, datasets: tuple[str, ...] = ("simpeg", "berkas", "antrean"), *, small: bool = False) -> SiteBuilder:
+def lab_site(
+    folder: Path, lab: Lab, datasets: tuple[str, ...] = ("simpeg", "berkas", "antrean"), *, small: bool = False
+) -> SiteBuilder:
     """A site whose schedule holds ``datasets``. Each call has repositories of its own on the vault host, so that tests
     do not meet each other's backups; ``small`` takes the vault that fills up."""
     template = str(lab.facts["vault"]["small_url" if small else "url"])
@@ -43,10 +45,16 @@ def lab_site(folder: Path, lab: Lab, datasets: tuple[str, ...] = ("simpeg", "ber
         shutil.copyfile(entry["password_file"], target)
         target.chmod(0o600)
     options = '  user: "{server}"\n  user_password: {file: "secrets/{server}"}\n  ca_file: trust/vault-ca.pem\n'
-    site.edit("sop.yml", "  password: {file: secrets/vault-password}\n", f"  password: {{file: secrets/vault-password}}\n{options}")
+    site.edit(
+        "sop.yml",
+        "  password: {file: secrets/vault-password}\n",
+        f"  password: {{file: secrets/vault-password}}\n{options}",
+    )
     for name, host in lab.hosts.items():
         if name != lab.facts["vault"]["host"]:
-            site.server(name, inventory=host_variables(lab, name), machine_id=host.machine_id, ssh_host_key=host.ssh_host_key)
+            site.server(
+                name, inventory=host_variables(lab, name), machine_id=host.machine_id, ssh_host_key=host.ssh_host_key
+            )
     for dataset in datasets:
         site.dataset(dataset, **DATASETS[dataset])
     site.schedule(*datasets)

@@ -151,6 +151,15 @@ class DatasetLock:
         os.close(self._fd)
 
 
+def machine_id() -> str:
+    """This machine's identity as the register knows it; empty where it has none."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as stream:
+            return stream.read().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def require_grant(params: Json, operation: str, check_mode: bool) -> None:
     """SopError unless ``params["grant"]`` allows ``operation`` on these arguments now. Check mode needs none."""
     if check_mode:
@@ -169,6 +178,11 @@ def require_grant(params: Json, operation: str, check_mode: bool) -> None:
     for key, value in wanted.items():
         if value is not None and grant.get(key) != value:
             raise SopError(f"refused: the grant's {key} is {grant.get(key)!r}, not {value!r}; run it by sopctl again")
+    if grant.get("machine_id") != machine_id():
+        raise SopError(
+            f"refused: the grant for {what} is for the machine {grant.get('machine_id')}, this is {machine_id()}; "
+            "correct machine_id in the register and have the change approved"
+        )
     try:
         expires = datetime.strptime(str(grant.get("expires")), TIME_FORMAT).replace(tzinfo=timezone.utc)
     except ValueError as error:

@@ -25,7 +25,7 @@ from typing import IO, Any, Union
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Json, SopError
 from ansible_collections.diskominfo.sop.plugins.module_utils.secretfile import SecretFile
 
-Stream = Union[int, IO[bytes], None]  # noqa: UP007 (evaluated on Python 3.9)
+Stream = Union[int, IO[bytes], None]
 
 # Settings of the session that a database's owner could have changed by ALTER DATABASE … SET, and those that decide how
 # values are written as text (checksums must not depend on them). row_security=off: an error instead of missing rows.
@@ -239,7 +239,7 @@ class PgClient:
                 env=environment,
                 cwd="/",
                 pass_fds=fds,
-                preexec_fn=die_with_parent(death),  # noqa: PLW1509 (calls prctl only, no locks)
+                preexec_fn=die_with_parent(death),
                 start_new_session=True,
                 user=uid,
                 group=gid,

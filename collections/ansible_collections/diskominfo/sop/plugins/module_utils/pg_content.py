@@ -128,7 +128,7 @@ def _each(session: PsqlSession, template: str, names: list[str]) -> Iterator[tup
     """One value for each of ``names`` (quoted already), by one query."""
     parts = ", ".join(f"({sql(template, name=name)})" for name in names)
     values: list[Any] = session.query(f"SELECT json_build_array({parts});")
-    return zip(names, values)  # noqa: B905 (strict= is not in Python 3.9)
+    return zip(names, values)
 
 
 def _chunks(names: list[str]) -> list[list[str]]:

@@ -187,10 +187,14 @@ class Restore:
 
     def reverted(self) -> Json:
         """Make the kept data live again."""
-        if self.found != "swapped":
-            return self.result(False, "reverted")
-        self.require_quiet()
-        return self.exchanged("reverted", self.revert)
+        if self.found == "swapped":
+            self.require_quiet()
+            return self.exchanged("reverted", self.revert)
+        unused = self.found == "staged" and not (self.journal.read() or {}).get("reverted")
+        if unused and not self.job.check_mode:  # never live, so nothing but space is lost
+            self.job.engine.discard(self.job.case)
+            self.journal.remove()
+        return self.result(unused, "reverted")
 
     def revert(self, case: str) -> Json:
         """Revert, noted before it happens."""

@@ -77,6 +77,7 @@ class GatedAction(ActionBase):
             return {**result, "failed": True, "msg": message}
         private = {key: answer[key] for key in ("grant", *self.TAKES) if answer.get(key) is not None}
         result.update(self._execute_module(module_name=module, module_args={**args, **private}, task_vars=variables))
+        result["sop_host"] = host  # a failure's event names the delegating host only
         evidence = result.get("sop_evidence")
         if isinstance(evidence, dict):
             evidence["host"] = host
