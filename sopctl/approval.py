@@ -14,7 +14,7 @@ from typing import Any
 from sopctl import clock
 from sopctl.case import Case, Filed
 from sopctl.ledger import LedgerLine
-from sopctl.models import Json, Policy, Schedule, Server
+from sopctl.models import Document, Json, Policy, Schedule, Server
 from sopctl.profile import LoadedProfile, Profile
 from sopctl.trust import Trust
 
@@ -100,6 +100,8 @@ def examine_one(context: Context, case: Case, filed: Filed, pending: bool = Fals
     step = next((step for step in case.flow.steps if step.id == document.step), None)
     if step is None or step.act != document.act:
         return [f"{name}: the SOP has no step {document.step!r} with act {document.act}"]
+    if problem := _unsaid(document):
+        return [f"{name} {problem}"]
     allowed = [step.gate.decide] if step.gate else step.by
     if document.actor.role not in allowed:
         return [f"{name}: step {step.id} is for {' or '.join(allowed)}, not {document.actor.role}"]
@@ -112,6 +114,28 @@ def examine_one(context: Context, case: Case, filed: Filed, pending: bool = Fals
         sorted({document.at, received}),
     )
     return [f"{name}: {reason}" for reason in reasons]
+
+
+def _unsaid(document: Document) -> str | None:
+    """What a body must say and does not: a document signed by hand may hold anything."""
+    body = document.body
+    if document.act == "request":
+        datasets = body.get("datasets")
+        if not isinstance(datasets, list) or not datasets or not all(isinstance(one, str) for one in datasets):
+            return "does not say which datasets"
+        for key in ("operation", "point", "requester", "unit", "reason"):
+            if not isinstance(body.get(key), str):
+                return f"does not say {key!r}"
+    if document.act == "decide" and body.get("decision") == "approve":
+        approval = body.get("approval")
+        targets = approval.get("targets") if isinstance(approval, dict) else None
+        if not isinstance(targets, list) or not all(isinstance(one, dict) and _is_target(one) for one in targets):
+            return "does not say what it approves"
+    return None
+
+
+def _is_target(target: Json) -> bool:
+    return isinstance(target.get("dataset"), str) and isinstance(target.get("backup"), str)
 
 
 def separation(profile: Profile, case: Case, acting: tuple[str, str] | None = None) -> list[str]:
@@ -155,17 +179,15 @@ def gate_case(context: Context, case: Case, plan: Json, person: str, role: str) 
     decision = case.last("decide")
     if decision is None or decision.document.body.get("decision") != "approve":
         return [*found, f"case {case.id} carries no approval"]
-    found += approved(context, decision.document.body.get("approval"), plan)
+    found += approved(context, decision.document.body.get("approval"), plan, decision.document.at)
     return found + targets(context, plan)
 
 
-def approved(context: Context, approval: Any, plan: Json) -> list[str]:
-    """What differs between what was approved and what would run, each named."""
+def approved(context: Context, approval: Any, plan: Json, decided: str) -> list[str]:
+    """What differs between what was approved (at ``decided``) and what would run, each named."""
     if not isinstance(approval, dict):
         return ["the decision does not say what it approves"]
-    found = []
-    if not str(approval.get("valid_from", "")) <= context.now <= str(approval.get("valid_until", "")):
-        found.append(f"the approval held until {approval.get('valid_until')}, now is {context.now}")
+    found = _window(context, approval, decided)
     code = context.code()
     if approval.get("code") != code:
         found.append(f"the code differs from the approved code ({approval.get('code')} then, {code} now)")
@@ -179,14 +201,33 @@ def approved(context: Context, approval: Any, plan: Json) -> list[str]:
         found += [
             f"{dataset}: {key} was approved as {allowed[dataset].get(key)}, now is {now[key]}"
             for key in now
-            if allowed[dataset].get(key) != now[key]
+            if key != "register" and allowed[dataset].get(key) != now[key]
+        ]
+        found += [
+            f"{dataset}: {name} in the register was changed after the approval"
+            for name in differences(allowed[dataset].get("register"), now["register"])
         ]
     found += [f"dataset {dataset} was approved but is not planned" for dataset in allowed if dataset not in wanted]
     return found
 
 
+def _window(context: Context, approval: Json, decided: str) -> list[str]:
+    """Why the approval does not hold now, or holds for longer than the trust lets anybody approve."""
+    since, until = str(approval.get("valid_from")), str(approval.get("valid_until"))
+    for moment in (since, until):
+        if not clock.is_time(moment):
+            return [f"the approval's validity {moment!r} is not a time"]
+    found = []
+    if not since <= context.now <= until:
+        found.append(f"the approval held until {until}, now is {context.now}")
+    days = context.trust.file.policy.approval_days_max
+    if clock.seconds_between(decided, until) > days * 86400:
+        found.append(f"the approval holds until {until}, longer than the {days} days that the trust allows")
+    return found
+
+
 def approval_target(item: Json) -> Json:
-    """What an approval says of one planned dataset."""
+    """What an approval says of one planned dataset; ``register`` is what the modules would get of it, word by word."""
     return {
         "dataset": item["dataset"]["id"],
         "server": item["server"],
@@ -197,6 +238,13 @@ def approval_target(item: Json) -> Json:
         "services": [f"{service['server']}/{service['service']['name']}" for service in item["services"]],
         "backup": item.get("snapshot"),
         "backup_sha256": item.get("sha256"),
+        "backup_manifest": item.get("manifest_snapshot"),
+        "register": {
+            "dataset": item["dataset"],
+            "services": {
+                f"{service['server']}/{service['service']['name']}": service["service"] for service in item["services"]
+            },
+        },
     }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sopctl import fsio, models
+from sopctl import clock, fsio, models
 from sopctl.errors import ConfigError, SopctlError, UsageError
 from sopctl.models import CASE_PATTERN, Document
 from sopctl.profile import Flow, Profile, Step
@@ -106,7 +106,7 @@ def fold(flow: Flow, documents: list[Document]) -> State:
         last = flow.group(due)[-1]
         if due.gate:
             decision = document.body.get("decision")
-            if decision not in {"approve", "reject"}:
+            if decision not in ("approve", "reject"):  # a list is not hashable, and a document may hold one
                 return State(due, "berjalan", [f"document {document.seq} decides neither approve nor reject"])
             target: str | None = due.gate.approve if decision == "approve" else due.gate.reject
             rejected = rejected or (decision == "reject" and due.act != "confirm")
@@ -127,6 +127,7 @@ def read_filed(path: Path) -> Filed:
     match = _NAME.fullmatch(path.name)
     data = fsio.read_strict(path)
     document = models.load_json(Document, data, path)
+    clock.parse(document.at, f"{path}:at")
     if not match or (int(match.group(1)), match.group(2)) != (document.seq, document.act):
         raise ConfigError(f"the file's name does not fit document {document.seq} ({document.act})", where=str(path))
     signature_path = path.with_name(path.name + ".sig")

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from sopctl.errors import ConfigError
 
 FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-_DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
+_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_DURATION = re.compile(r"P(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,9})S)?)?", re.ASCII)
 
 
 def now() -> str:
@@ -37,9 +37,22 @@ def parse(text: str, where: str = "time") -> datetime:
     raise ConfigError(f"{text!r} is not a time", where=where, hint="Write it in UTC as 2026-11-22T03:00:00Z.")
 
 
+def is_time(text: str) -> bool:
+    """Whether ``text`` is a time in our one form."""
+    try:
+        parse(text)
+    except ConfigError:
+        return False
+    return True
+
+
 def plus(text: str, **duration: int) -> str:
-    """``plus("…Z", days=7)``."""
-    return stamp(parse(text) + timedelta(**duration))
+    """``plus("…Z", days=7)``; ConfigError when the sum lies beyond the calendar."""
+    try:
+        return stamp(parse(text) + timedelta(**duration))
+    except OverflowError:
+        words = ", ".join(f"{count} {unit}" for unit, count in duration.items())
+        raise ConfigError(f"{text} and {words} lies beyond the calendar", where="time") from None
 
 
 def seconds_between(first: str, second: str) -> int:
@@ -50,7 +63,7 @@ def seconds_between(first: str, second: str) -> int:
 def duration_seconds(text: str, where: str = "duration") -> int:
     """Seconds of an ISO 8601 duration of days, hours, minutes, seconds (``PT30M``, ``P1D``)."""
     match = _DURATION.fullmatch(text)
-    if not match or text in {"P", "PT"}:
+    if not match or text.endswith(("P", "T")):
         raise ConfigError(f"{text!r} is not a duration", where=where, hint="Write it as PT30M, PT1H or P1D.")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

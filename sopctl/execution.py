@@ -220,9 +220,10 @@ def execute(
     """Run ``plan``. The operator signs it first: that proves the key, and it is the record's plan."""
     signature = session.sign(fsio.canonical_json(plan), "sop-document", signer)
     session.code  # noqa: B018  # taken before the run: the record names the code that ran, and must not fail on it later
+    redactor = session.redactor(plan)  # a secret that is missing or unfit is told before anything starts
     started = clock.now()
     with open_run(session, plan, decide, check=check, who=signer.person.id, say=session.say) as (request, stop, run_id):
-        outcome = run(request, session.redactor(plan), progress, stop)
+        outcome = run(request, redactor, progress, stop)
         inventory = (request.folder / "sop_inventory.json").read_bytes()
     return Run(
         run_id, plan, signature, outcome, request.keep, started, clock.now(), check, inventory, request.known_hosts

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -199,14 +200,14 @@ class _Collector:
             }
             self.outcome.changed = sum((data.get("changed") or {}).values())
         elif kind == "runner_on_unreachable":
-            self.outcome.unreachable[str(data.get("host"))] = _first_line(result.get("msg"))
+            self.outcome.unreachable[str(data.get("host"))] = reason(result.get("msg"), unreachable=True)
         elif kind in {"runner_on_failed", "runner_item_on_failed"} and not data.get("ignore_errors"):
             if result.get("results") is not None and kind == "runner_on_failed":
                 return
             failure = {
                 "host": result.get("sop_host") or data.get("host"),
                 "task": data.get("task"),
-                "msg": _first_line(result.get("msg")),
+                "msg": reason(result.get("msg")),
                 "dataset": _dataset(result),
             }
             if failure in self.outcome.failures:
@@ -222,6 +223,39 @@ class _Collector:
                 stream.close()
             except OSError as error:
                 self.outcome.problems.append(f"the event stream could not be closed ({error.strerror})")
+
+
+_NO_SUDO = (
+    r"(?i)(missing|incorrect|invalid) (sudo|become) password|a password is required|not in the sudoers",
+    "sudo refuses; put ansible_become_password into a vaulted file of the inventory, or allow this user in sudoers there",
+)
+#: what ssh says about a host that cannot be reached: cause and next step in our words
+_NO_WAY_THERE = (
+    (
+        r"Host key verification failed",
+        "its SSH host key is not the one in the register; compare /etc/ssh/ssh_host_ed25519_key.pub there with ssh_host_key in register/servers: a difference that nobody planned is an attack",
+    ),
+    (
+        r"\S*: Permission denied \(",
+        "SSH refuses the login; see ansible_user and ansible_ssh_private_key_file in the inventory, and authorized_keys there",
+    ),
+    (
+        r"(?i)(ssh: connect to host .*|ssh: )?(connection refused|timed out|no route to host|network is unreachable|could not resolve|connection closed|connection reset)",
+        "see that the host runs and its sshd listens, or correct ansible_host in the inventory",
+    ),
+)
+
+
+def reason(text: Any, *, unreachable: bool = False) -> str:
+    """What a host or Ansible said, on one line: the line that tells the cause, and the next step where we know one."""
+    lines = [line.strip() for line in str(text or "").splitlines() if line.strip()]
+    for pattern, step in (_NO_SUDO, *(_NO_WAY_THERE if unreachable else ())):
+        for line in lines:
+            if found := re.search(pattern, line):
+                return f"{line[found.start() :].rstrip('.')}: {step}"
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return " ".join(lines)  # a heading says nothing without what stands under it
+    return lines[0] if lines else "no message"
 
 
 def _first_line(text: Any) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from sopctl import clock
@@ -41,25 +41,22 @@ def status(schedule: Schedule, backups: list[Backup], now: str, tz: ZoneInfo) ->
 
 
 def _past_periods(since: str, now: str, every: str, tz: ZoneInfo) -> list[str]:
-    """Complete periods between ``since`` and now, newest first, at most twelve."""
-    current = clock.period(now, every, tz)
-    first = clock.parse(since)
-    moment = clock.parse(now)
+    """Periods that are over and began on the order's first day or later, newest first, at most twelve."""
+
+    def period(day: date) -> str:
+        return clock.period(clock.stamp(datetime.combine(day, time(12), tz)), every, tz)
+
+    first, day = (clock.parse(moment).astimezone(tz).date() for moment in (since, now))
+    passed_over = {period(day)}
+    if period(first - timedelta(days=1)) == period(first):
+        passed_over.add(period(first))  # it had begun before the order
     found: list[str] = []
-    while moment >= first and len(found) < 12:
-        moment -= timedelta(days=1)
-        period = clock.period(clock.stamp(moment), every, tz)
-        begins_inside = clock.period(
-            clock.stamp(moment - timedelta(days=31 if every == "P1M" else 7 if every == "P1W" else 1)), every, tz
-        )
-        if moment >= first and period != current and period not in found and begins_inside != period:
-            found.append(period)
-    return [period for period in found if period != clock.period(since, every, tz) or _starts_period(since, every, tz)]
-
-
-def _starts_period(since: str, every: str, tz: ZoneInfo) -> bool:
-    before = clock.stamp(clock.parse(since) - timedelta(days=1))
-    return clock.period(before, every, tz) != clock.period(since, every, tz)
+    while day > first and len(found) < 12:
+        day -= timedelta(days=1)
+        if (past := period(day)) not in passed_over:
+            found.append(past)
+            passed_over.add(past)
+    return found
 
 
 def next_due(every: str, now: str, tz: ZoneInfo) -> str:

@@ -52,6 +52,13 @@ class Session:
     def trust(self) -> Trust:
         """The trust in force; a new serial is entered into the ledger. GateRefused when it cannot be believed."""
         trust = load_trust(self.site.root, self.site.config.site, clock.now(), self.ledger.highest_trust_serial())
+        for line in self.ledger.find("trust", f"trust/{trust.file.serial}"):
+            if line.digests.get("trust") != trust.digest:
+                raise GateRefused(
+                    f"this is not the trust of serial {trust.file.serial} that was in force before",
+                    where=str(self.site.root / "trust/trust.yml"),
+                    hint="Put that one back, or have the root holder sign this one anew: sopctl trust sign.",
+                )
         if trust.file.serial > self.ledger.highest_trust_serial():
             digests = {"trust": trust.digest, "signature": fsio.sha256_bytes(trust.signature)}
             self.ledger.append("trust", f"trust/{trust.file.serial}", digests, serial=trust.file.serial, unique=True)

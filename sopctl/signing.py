@@ -118,17 +118,23 @@ def parse(armored: bytes) -> Signature:
     """Parse an armored signature; BadSignature says what is wrong."""
     if len(armored) > MAX_SIGNATURE:
         raise BadSignature("the signature file is too large")
-    lines = armored.decode("ascii", "replace").strip().splitlines()
+    lines = armored.decode("ascii", "replace").rstrip("\n").split("\n")
     if len(lines) < 3 or lines[0] != "-----BEGIN SSH SIGNATURE-----" or lines[-1] != "-----END SSH SIGNATURE-----":
         raise BadSignature("not an SSH signature")
+    text = "".join(lines[1:-1])
     try:
-        reader = _Reader(base64.b64decode("".join(lines[1:-1]), validate=True))
+        raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise BadSignature("the signature is not base64") from None
+    if base64.b64encode(raw).decode() != text:  # spare bits set: OpenSSH refuses them too
+        raise BadSignature("the signature is not base64")
+    reader = _Reader(raw)
     if reader.take(6) != b"SSHSIG" or int.from_bytes(reader.take(4), "big") != 1:
         raise BadSignature("not an SSHSIG of version 1")
-    blob, namespace, _reserved, hash_name, signature = (reader.string() for _ in range(5))
+    blob, namespace, reserved, hash_name, signature = (reader.string() for _ in range(5))
     reader.end()
+    if reserved:
+        raise BadSignature("the signature uses its reserved field, which nothing signs")
     return Signature(blob, namespace.decode("ascii", "replace"), hash_name.decode("ascii", "replace"), signature)
 
 
@@ -158,14 +164,31 @@ def verify(data: bytes, armored: bytes, namespace: Namespace) -> str:
 
 
 def _check_key(blob: bytes) -> None:
+    """BadSignature unless this is a key we accept in its one spelling: a second one would be a second person's key."""
     reader = _Reader(blob)
     kind = reader.string()
     if kind == b"ssh-rsa":
-        reader.mpint()
-        if reader.mpint().bit_length() < MIN_RSA_BITS:
+        exponent, modulus = reader.mpint(), reader.mpint()
+        if modulus.bit_length() < MIN_RSA_BITS:
             raise BadSignature(f"RSA key shorter than {MIN_RSA_BITS} bits")
-    elif kind not in {b"ssh-ed25519", b"sk-ssh-ed25519@openssh.com", *_CURVES}:
+        sound = exponent > 2 and modulus > 0
+        spelled = [kind, _mpint(exponent), _mpint(modulus)]
+    elif kind in {b"ssh-ed25519", b"sk-ssh-ed25519@openssh.com"}:
+        point = reader.string()
+        sound = len(point) == 32
+        spelled = [kind, point, *([reader.string()] if kind.startswith(b"sk-") else [])]
+    elif kind in _CURVES:
+        _curve, point = reader.string(), reader.string()
+        spelled = [kind, kind.removeprefix(b"ecdsa-sha2-"), point]
+        sound = point[:1] == b"\4" and len(point) == 1 + 2 * ((_CURVES[kind][0].key_size + 7) // 8)
+    else:
         raise BadSignature(f"key type {kind.decode('ascii', 'replace')!r} is not allowed")
+    if not sound or blob != b"".join(map(_packed, spelled)):
+        raise BadSignature(f"not a whole and plain {kind.decode('ascii')} key")
+
+
+def _mpint(number: int) -> bytes:
+    return number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)
 
 
 def _verify_blob(signature: Signature, message: bytes) -> None:

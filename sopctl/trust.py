@@ -26,7 +26,7 @@ class RootPin:
 
 def root_pin() -> RootPin:
     """Read the pin: /etc/sopctl/root, else the file that ``$SOPCTL_ROOT`` names. ConfigError when there is none."""
-    path = ROOT_PIN if ROOT_PIN.exists() else Path(os.environ.get(ROOT_ENV, ""))
+    path = ROOT_PIN if os.path.lexists(ROOT_PIN) else Path(os.environ.get(ROOT_ENV, ""))
     if not path.name:
         raise ConfigError(
             "no root key is pinned, so no trust file can be believed",
@@ -39,7 +39,7 @@ def root_pin() -> RootPin:
             continue
         parts = line.split()
         kinds = [at for at, part in enumerate(parts) if part.startswith(("ssh-", "ecdsa-", "sk-"))]
-        if not kinds or "cert-authority" in line:
+        if not kinds or parts[1 : kinds[0]] not in ([], ['namespaces="sop-trust"']):  # no option is passed over unread
             raise ConfigError(
                 "not an allowed_signers line",
                 where=f"{path}:{number}",

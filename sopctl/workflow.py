@@ -22,6 +22,8 @@ from sopctl.outcomes import backup_result, dataset_result, exit_code, restore_re
 from sopctl.profile import Step
 from sopctl.session import Session, Signer
 
+#: says why a plan may not run now; empty when it may
+Decide = Callable[[Json], list[str]]
 MAX_LETTER = 20 * 1024 * 1024
 
 
@@ -266,6 +268,8 @@ def execute_case(
         raise UsageError(
             "a scheduled case is executed by the schedule", where=case.id, hint="sopctl schedule run --due"
         )
+    if reasons := approval.examine(session.context(), case):  # before anything in the documents is used
+        raise GateRefused(reasons, where=case.id, hint="Nothing was started and no connection opened.")
     plan = restore_plan(session, case)
 
     def decide(current: Json) -> list[str]:

@@ -141,24 +141,18 @@ class Narrator:
 
 
 def wrapped(words: Sequence[str], width: int) -> list[str]:
-    """A command in lines of at most ``width``, broken before options where it can be, to be pasted into a shell."""
+    """A command in lines of at most ``width``, where it can be broken before options."""
     lines, line = [], "$"
     parts: list[str] = []
     for word in words:
-        quoted = _quote(word)
+        quoted = shlex.quote(word)
         if parts and parts[-1].startswith("-") and " " not in parts[-1] and not word.startswith("-"):
             parts[-1] += f" {quoted}"  # an option stays with its value
         else:
             parts.append(quoted)
     for part in parts:
-        if len(line) + 1 + len(part) + 2 > width and line not in {"$", "   "}:
+        if len(line) + 1 + len(part) + 2 > width and part.startswith("-"):
             lines.append(f"{line} \\")
             line = "   "
         line += f" {part}"
     return [*lines, line]
-
-
-def _quote(word: str) -> str:
-    if "'" in word and not any(char in word for char in '"$`\\!'):
-        return f'"{word}"'
-    return shlex.quote(word)

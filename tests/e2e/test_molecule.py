@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.lab.hosts import Lab
+from tests.lab.molecule_run import run_scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "collections/ansible_collections/diskominfo/sop/roles").iterdir())
@@ -21,14 +21,7 @@ def test_every_role_has_a_scenario() -> None:
 @pytest.mark.lab
 @pytest.mark.parametrize("role", ROLES)
 def test_scenario(role: str, tmp_path: Path) -> None:
-    molecule = Path(sys.executable).parent / "molecule"
-    own = f"{molecule.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    # molecule's own folder is named after the checkout's base name alone, and stale state there is believed.
-    env = {**os.environ, "PATH": own, "MOLECULE_EPHEMERAL_DIRECTORY": str(tmp_path), "ANSIBLE_NOCOLOR": "1"}
-    command = [str(molecule), "test", "--scenario-name", role]
-    done = subprocess.run(
-        command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=900
-    )
-    assert done.returncode == 0, (
-        f"molecule test -s {role} exited {done.returncode}\n{done.stdout[-8000:]}\n{done.stderr[-4000:]}"
-    )
+    Lab.load().generate(16)
+    done = run_scenario(tmp_path / f"m-{role}".replace("_", "-"), role)
+    shown = f"molecule test -s {role} exited {done.returncode}\n{done.stdout[-8000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, shown

@@ -33,7 +33,13 @@ def start_module(name: str, args: Json, check: bool = False, python: str = sys.e
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(COLLECTIONS), "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"},
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(COLLECTIONS),
+            "LC_ALL": "C.UTF-8",
+            "HOME": "/nonexistent",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
     )
     assert process.stdin is not None
     process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check}}).encode())

@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -130,14 +131,17 @@ def test_without_grant_or_with_a_wrong_one_nothing_happens(site: Site) -> None:
     args = site.args()
     failure(run_module("backup_dataset", args), "refused: no grant")
     good = grant_for("backup", args)
-    for key, value in (
-        ("operation", "verify"),
-        ("dataset", "lain"),
-        ("case", "BKP-2026-0002"),
-        ("expires", "2020-01-01T00:00:00Z"),
-        ("expires", "soon"),
-    ):
-        failure(run_module("backup_dataset", {**args, "grant": {**good, key: value}}), "refused:")
+    wrong = {
+        "operation": ("verify", "the grant's operation is 'verify'"),
+        "dataset": ("lain", "the grant's dataset is 'lain'"),
+        "case": ("BKP-2026-0002", "the grant's case is 'BKP-2026-0002'"),
+        "machine_id": ("0" * 32, "is for the machine 000"),
+        "expires": ("2020-01-01T00:00:00Z", "ended at 2020-01-01T00:00:00Z"),
+    }
+    for key, (value, words) in wrong.items():
+        failure(run_module("backup_dataset", {**args, "grant": {**good, key: value}}), "refused:", words)
+    unreadable = {**good, "expires": "soon"}
+    failure(run_module("backup_dataset", {**args, "grant": unreadable}), "refused:", "no readable expiry")
     assert site.vault.snapshots({"sop-dataset": "antrean"}) == []
     for change in ({"case": "../x"}, {"dataset": {**site.dataset, "id": "../../etc"}}):
         bad = {**args, **change}
@@ -328,6 +332,15 @@ class Watch:
                 pass
             self.looks += 1
             time.sleep(0.02)
+
+
+def test_the_watch_sees_a_secret_that_is_there() -> None:
+    script = "sleep 1"
+    for argv, env in ((["sh", "-c", script, DB_PASSWORD], {}), (["sh", "-c", script], {"X": PASSWORD})):
+        process = subprocess.Popen(argv, env={"PATH": os.environ["PATH"], **env})
+        with Watch(process.pid) as watch:
+            process.wait()
+        assert any(leak.startswith(f"{process.pid}:") for leak in watch.leaks)
 
 
 def test_no_secret_is_seen_and_memory_stays_flat(site: Site, pg_site: Site) -> None:

@@ -20,6 +20,13 @@ READY = "/etc/soplab/ready"
 LABEL = "soplab.fingerprint"
 # Name of each host and the last number of its address in the lab's network.
 ADDRESSES = {"db01": 11, "web01": 12, "vault01": 13, "file01": 14}
+# What each host serves with.
+UNITS = {
+    "db01": ("ssh.service", "postgresql@15-main.service"),
+    "web01": ("ssh.service", "simpeg-web.service", "nginx.service"),
+    "vault01": ("ssh.service", "vault@vault.service", "vault@small.service"),
+    "file01": ("ssh.service", "antrean.service"),
+}
 # A vault that a test can fill up: systemd sees it as an ordinary mount.
 EXTRA = {"vault01": ["--tmpfs", "/srv/small:rw,size=24m,mode=0755"], "db01": ["--shm-size", "512m"]}
 
@@ -126,6 +133,8 @@ def ensure_host(host: str, image: str, network: Network, secrets: Secrets, mark:
             podman("start", name, timeout=60)
             wait_for_systemd(name)
         if run(["podman", "exec", name, "test", "-e", READY], root=True, check=False).returncode == 0:
+            # A broken test may have left one stopped.
+            podman("exec", name, "systemctl", "start", *UNITS[host], timeout=60)
             return "kept" if running else "started"
     _create(host, image, network, secrets, mark)
     return "made"

@@ -15,7 +15,6 @@ ALTER DATABASE simpeg SET timezone TO 'Asia/Jakarta';
 ALTER DATABASE simpeg SET search_path TO kepegawaian, public;
 ALTER ROLE simpeg_app IN DATABASE simpeg SET statement_timeout TO '30s';
 REVOKE ALL ON DATABASE simpeg FROM PUBLIC;
-GRANT CONNECT ON DATABASE simpeg TO simpeg_app;
 
 \connect simpeg
 SET client_min_messages = warning;
@@ -154,3 +153,5 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA kepegawaian GRANT SELECT ON TABLES TO simpeg_
 GRANT SELECT (id, kode) ON unit_kerja TO PUBLIC;
 RESET ROLE;
 ANALYZE;
+-- Last: whoever waits for the application to be healthy waits for the whole of it.
+GRANT CONNECT ON DATABASE simpeg TO simpeg_app;

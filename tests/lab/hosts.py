@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,8 +135,24 @@ class Lab:
     def generate(self, megabytes: int) -> int:
         """Make the personnel database anew, about this large; returns its size in bytes. A gigabyte takes a minute."""
         argv = ["psql", "-X", "-q", "-v", f"mb={megabytes}", "-d", "postgres", "-f", "-"]
-        self.exec("db01", argv, user="postgres", stdin=GENERATOR.read_bytes(), timeout=900)
-        return int(self.psql("SELECT pg_database_size('simpeg')", "postgres"))
+        with self.held("data"):
+            self.exec("db01", argv, user="postgres", stdin=GENERATOR.read_bytes(), timeout=900)
+            return int(self.psql("SELECT pg_database_size('simpeg')", "postgres"))
+
+    def forget_kept(self) -> None:
+        """Remove what restores and broken tests left beside the live data: kept and shadow databases and paths."""
+        query = (
+            r"SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database WHERE datname LIKE 'simpeg\_\_%'"
+        )
+        self.psql(f"{query} \\gexec", "postgres")
+        self.exec("file01", "find /srv /srv/antrean -mindepth 1 -maxdepth 1 -name '*__*_*' -exec rm -rf -- {} +")
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Hold one of the lab's locks, against other processes: the lab is one, and tests run side by side."""
+        with self.inventory.with_name(f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def databases(self) -> list[str]:
         """The names of the databases on db01, templates left out."""

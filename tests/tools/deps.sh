@@ -25,15 +25,16 @@ demo | test)
     ;;
 esac
 
+if [ "$(id -u)" -eq 0 ]; then
+    sudo=
+elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
+    sudo=sudo
+else
+    sudo=none
+fi
+
 if [ -n "$missing" ]; then
     install="apt-get install -y --no-install-recommends$missing"
-    if [ "$(id -u)" -eq 0 ]; then
-        sudo=
-    elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
-        sudo=sudo
-    else
-        sudo=none
-    fi
     if [ "$sudo" = none ] || ! command -v apt-get >/dev/null; then
         echo "$1: missing here:$missing. Ask for: apt-get update && $install" >&2
         exit 3
@@ -43,6 +44,17 @@ if [ -n "$missing" ]; then
         echo "$1: apt-get failed (see above). Try by hand: apt-get update && $install" >&2
         exit 3
     fi
+fi
+
+# A container may lack the identity that every booted machine has, and a server without one is never a target.
+if [ ! -s /etc/machine-id ]; then
+    write='tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id'
+    if [ "$sudo" = none ]; then
+        echo "$1: this machine has no /etc/machine-id. Ask for: sh -c '$write'" >&2
+        exit 3
+    fi
+    echo "$1: writing /etc/machine-id, which this machine lacks"
+    $sudo sh -c "$write"
 fi
 
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then

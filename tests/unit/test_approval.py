@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace as changed
 
 from sopctl import approval, cli, clock, content, execution
+from sopctl import plan as plans
 from sopctl.models import Person, TrustFile
 from tests.support.case_site import CaseSite, Paper, seal_backup
 
@@ -31,7 +32,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a refused run opened something")
 
     monkeypatch.setattr(execution, "run", opened)
-    monkeypatch.setattr(execution.plans, "inventory_hosts", opened)
+    monkeypatch.setattr(plans, "inventory_hosts", opened)
     monkeypatch.setattr(execution, "GateServer", opened)
 
 
@@ -234,7 +235,7 @@ FORGED: dict[str, tuple[Forge, str]] = {
     "approves no list": (_approval(targets=5), "does not say what it approves"),
     "requests a word": (_body(REQUEST, datasets="antrean"), "does not say which datasets"),
     "requests nothing": (_body(REQUEST, datasets=[]), "does not say which datasets"),
-    "requests no point": (_body(REQUEST, point=None), "does not say"),
+    "requests no point": (_body(REQUEST, point=None), "01-request.json does not say 'point'"),
     "dataset swapped": (_target(dataset="berkas"), "dataset antrean was not approved"),
     "request widened": (_body(REQUEST, datasets=["antrean", "berkas"]), "dataset berkas was not approved"),
     "request narrowed": (_approved_two, "dataset berkas was approved but is not planned"),
@@ -333,10 +334,11 @@ def _trust_rolled_back(site: CaseSite) -> None:
         path.write_bytes(data)
 
 
-def _byte(name: str, at: int = 200) -> Callable[[CaseSite], None]:
+def _byte(name: str, behind: bytes = b"\n") -> Callable[[CaseSite], None]:
     def change(site: CaseSite) -> None:
         path = site.root / name if "/" in name else site.folder / name
         data = bytearray(path.read_bytes())
+        at = data.index(behind) + len(behind) + 3
         data[at] = ord("A") if data[at] != ord("A") else ord("B")
         path.write_bytes(bytes(data))
 
@@ -345,7 +347,10 @@ def _byte(name: str, at: int = 200) -> Callable[[CaseSite], None]:
 
 CHANGED: dict[str, tuple[Callable[[CaseSite], None], str]] = {
     "machine": (_register(machine_id="9" * 32), "antrean: machine_id was approved as 1111"),
-    "host key": (_register(ssh_host_key="ssh-ed25519 AAAA"), "antrean: ssh_host_key was approved as ssh-ed25519 AAAAC3"),
+    "host key": (
+        _register(ssh_host_key="ssh-ed25519 AAAA"),
+        "antrean: ssh_host_key was approved as ssh-ed25519 AAAAC3",
+    ),
     "host of the server": (_register(inventory_hostname="srv09"), "antrean: host was approved as srv01, now is srv09"),
     "place": (_dataset(path="/srv/app/lain.db"), "antrean: place was approved as /srv/app/antrean.db"),
     "server of the dataset": (_dataset(server="srv02"), "antrean: server was approved as srv01, now is srv02"),
@@ -358,9 +363,9 @@ CHANGED: dict[str, tuple[Callable[[CaseSite], None], str]] = {
     "profile, signed": (_profile_edited_and_signed, "was made under profile"),
     "review overdue, policy block": (_review_demanded, "the register's review of srv01 is overdue"),
     "trust rolled back": (_trust_rolled_back, "which was in force before"),
-    "trust edited": (_byte("trust/trust.yml"), "the trust's signature is not valid"),
-    "document edited by a byte": (_byte("03-decide.json", -60), "was never received by sopctl in this form"),
-    "signature edited by a byte": (_byte("03-decide.json.sig"), "signature of kabid is not valid"),
+    "trust edited": (_byte("trust/trust.yml", b"jabatan: "), "the trust's signature is not valid"),
+    "document edited by a byte": (_byte("03-decide.json", b'reason": "'), "was never received by sopctl in this form"),
+    "signature edited by a byte": (_byte("03-decide.json.sig"), "was never received by sopctl in this form"),
 }
 
 
@@ -389,9 +394,7 @@ def test_code_that_differs_now(
         ("robot", "robot is a service identity: it executes what the schedule allows, never a case"),
     ],
 )
-def test_who_may_not_execute(
-    person: str, expected: str, site: CaseSite, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_who_may_not_execute(person: str, expected: str, site: CaseSite, capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(site, capsys, person) == (10, [expected])
 
 

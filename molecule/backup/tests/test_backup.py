@@ -35,7 +35,9 @@ def test_two_snapshots_a_dataset_and_no_more(name: str) -> None:
 @pytest.mark.parametrize("name", HOSTS)
 def test_nothing_is_left_on_the_host(name: str) -> None:
     host = remote(name)
-    assert host.check_output("find /tmp /var/tmp /var/lib/sop /dev/shm -type f -size +256k") == ""
+    places = "/tmp /var/tmp /dev/shm $(ls -d /var/lib/sop 2>/dev/null)"
+    # PostgreSQL keeps its own shared memory there, and it is not small.
+    assert host.check_output(f"find {places} -type f -size +256k -not -path '/dev/shm/PostgreSQL.*'") == ""
     assert [p.comm for p in host.process.filter() if p.comm in {"restic", "pg_dump", "pg_restore"}] == []
     script = "grep -rlsF -f /dev/stdin /etc /home /root /tmp /var/lib/sop /var/log /var/tmp || true"
     assert LAB.exec(name, script, stdin=LAB.vault_password(name).encode()) == ""

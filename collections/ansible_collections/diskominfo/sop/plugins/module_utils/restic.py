@@ -53,8 +53,8 @@ _NEXT_STEP = {
     "password": "wrong vault password; compare it with the one the vault was made with",
     "full": "the vault has no space left; nothing was stored that counts, free or add space there and run again",
     "refused": "the vault refused the user name or password of its server; renew the host's credentials",
-    "denied": "the vault is not writable; check owner and permissions of its folder, or the server's rules",
-    "unreachable": "the vault does not answer or the connection broke; check its server and the network and run again",
+    "denied": "the vault is not writable; check its free space, owner and permissions of its folder, or the server's rules",
+    "unreachable": "the vault does not answer, fails or the connection broke; check its server (disk, permissions) and the network and run again",
     "certificate": "the vault's TLS certificate is not trusted; give the authority that signed it (ca_pem)",
     "absent": "there is no vault at this place; make it with vault_repository first",
 }

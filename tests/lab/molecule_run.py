@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a molecule scenario under an open run: a real site, real keys, a real schedule or approval, and the gate's socket.
+
+There is no other way: without an open run each changing task refuses, in molecule as anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+from sopctl import approval, clock, fsio, plan, workflow
+from sopctl.execution import open_run
+from sopctl.models import Json
+from sopctl.session import Session
+from sopctl.site import Site
+from tests.lab.hosts import Lab
+from tests.lab.site import lab_site
+from tests.support.site_builder import SiteBuilder
+
+ROOT = Path(__file__).resolve().parents[2]
+DATASETS = ("simpeg", "berkas", "antrean")
+#: roles whose scenario needs an approved restore; the others run under the signed schedule
+RESTORING = {"restore", "service_control"}
+
+
+@contextmanager
+def open_site_run(site: SiteBuilder, role: str) -> Iterator[tuple[Path, Path]]:
+    """Hold a run open that allows what ``role`` does; yields (gate socket, generated inventory)."""
+    names = ("SOPCTL_ROOT", "SOPCTL_KEYS")
+    with patch.dict(os.environ, {name: site.env[name] for name in names}):
+        session = Session(Site(site.root))
+        made, decide = _restore(site, session) if role in RESTORING else _backup(session)
+        with open_run(session, made, decide, check=False, who="pelaksana", say=print) as (request, _stop, _run_id):
+            assert request.gate is not None
+            yield request.gate, request.folder / "sop_inventory.json"
+
+
+def _backup(session: Session) -> tuple[Json, workflow.Decide]:
+    schedule = session.site.schedule()
+    data = fsio.read_strict(session.site.schedule_path)
+    signature = fsio.read_strict(session.site.schedule_path.with_name("schedule.yml.sig"))
+
+    def decide(current: Json) -> list[str]:
+        return approval.gate_schedule(session.context(), schedule, data, signature, current, "pelaksana", "pelaksana")
+
+    return plan.backup_plan(session.site, "BKP-2026-0001", schedule.entries, clock.now()), decide
+
+
+def _restore(site: SiteBuilder, session: Session) -> tuple[Json, workflow.Decide]:
+    site.run("schedule", "run", "--due", as_="pelaksana")
+    case_id = site.approved(*DATASETS)
+
+    def decide(current: Json) -> list[str]:
+        return approval.gate_case(session.context(), session.case(case_id), current, "pelaksana", "pelaksana")
+
+    return workflow.restore_plan(session, session.case(case_id)), decide
+
+
+def run_scenario(folder: Path, role: str) -> subprocess.CompletedProcess[str]:
+    """``molecule test`` of one role under a site made in ``folder``."""
+    lab = Lab.load()
+    site = lab_site(folder, lab, DATASETS)
+    inventory = folder / "inventory"
+    inventory.mkdir()
+    with open_site_run(site, role) as (gate, generated):
+        shutil.copyfile(lab.inventory, inventory / "hosts.yml")
+        shutil.copyfile(generated, inventory / "sop.json")
+        env = environment(folder, gate, inventory)
+        command = [str(Path(sys.executable).parent / "molecule"), "test", "--scenario-name", role]
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=900,
+        )
+
+
+def environment(folder: Path, gate: Path, inventory: Path) -> Mapping[str, str]:
+    """What .config/molecule/config.yml asks for; SOPCTL_GATE reaches Ansible by inheritance."""
+    (folder / "molecule").mkdir()
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "MOLECULE_EPHEMERAL_DIRECTORY": str(folder / "molecule"),
+        "SOP_MOLECULE_INVENTORY": str(inventory),
+        "SOP_MOLECULE_REPOSITORY": folder.name,
+        "SOPCTL_GATE": str(gate),
+        "ANSIBLE_NOCOLOR": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPYCACHEPREFIX": str(folder / "pyc"),
+    }
