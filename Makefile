@@ -64,8 +64,8 @@ molecule: deps venv pyc lab ## the molecule scenario of each role, in the lab
 lab: deps venv ## start the lab: Debian hosts as podman containers
 	@$(LAB) up --install
 
-lab-down: venv ## remove the lab
-	@$(LAB) down
+lab-down: ## remove the lab
+	@$(PYTHON) tests/lab/lab.py down
 
 bench: deps venv pyc ## measurements, if there are any
 	@if ls tests/bench/*.py >/dev/null 2>&1; then pytest tests/bench $(PYTEST); else echo "bench: nothing in tests/bench"; fi

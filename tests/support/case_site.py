@@ -210,6 +210,21 @@ def build(folder: Path) -> CaseSite:
     return CaseSite(builder.root, builder.keys, case, builder)
 
 
+def refused(site: CaseSite, capsys: pytest.CaptureFixture[str], person: str = "pelaksana") -> tuple[int, list[str]]:
+    """Exit code and reasons of ``sopctl case execute``; nothing may have been begun."""
+    from sopctl import cli
+
+    capsys.readouterr()
+    words = ["-C", str(site.root), "case", "execute", site.case, "--as", person, "--json"]
+    code = cli.run(words)
+    said = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert said["exit"] == code
+    assert [line for line in site.ledger.lines() if line.kind == "run-started"] == []
+    assert not list((site.root / ".state/runs").glob("*"))
+    assert not list((site.root / "archive/records").glob("*/*/RST-*"))
+    return code, list(said["reasons"])
+
+
 @contextmanager
 def at_home(builder: SiteBuilder) -> Iterator[pytest.MonkeyPatch]:
     """This process as the site's people have it: their keys, their root, nobody else's environment, a fixed code."""

@@ -39,8 +39,9 @@ STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def installed_sopctl() -> list[str]:
-    """The sopctl of the interpreter that runs the tests."""
-    return [str(Path(sys.executable).parent / "sopctl")]
+    """The sopctl of the interpreter that runs the tests; $SOPCTL_TEST_COMMAND names another, of a copy for example."""
+    given = os.environ.get("SOPCTL_TEST_COMMAND")
+    return shlex.split(given) if given else [str(Path(sys.executable).parent / "sopctl")]
 
 
 def local_machine_id() -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sopctl import execution
+from sopctl import plan as plans
 from tests.support.case_site import CaseSite, at_home, build
 
 
@@ -22,3 +24,15 @@ def site(base_site: CaseSite, tmp_path: Path) -> Iterator[CaseSite]:
     """A copy of the base site, with this process at home in it."""
     with at_home(base_site.builder):
         yield base_site.copy(tmp_path / "site")
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a run would open is out of reach: reaching for it fails the test."""
+
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("a refused run opened something")
+
+    monkeypatch.setattr(execution, "run", opened)
+    monkeypatch.setattr(plans, "inventory_hosts", opened)
+    monkeypatch.setattr(execution, "GateServer", opened)

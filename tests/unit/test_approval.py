@@ -7,7 +7,6 @@ A refused run opens nothing: no line in the ledger, no run folder, no inventory 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,38 +14,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as changed
 
-from sopctl import approval, cli, clock, content, execution
-from sopctl import plan as plans
+from sopctl import approval, clock, workflow
 from sopctl.models import Person, TrustFile
-from tests.support.case_site import CaseSite, Paper, seal_backup
+from tests.support.case_site import CaseSite, Paper, refused
 
+pytestmark = pytest.mark.usefixtures("nothing_starts")
 REQUEST, DISPOSE, DECIDE = 0, 1, 2
 Forge = Callable[[CaseSite, list[Paper]], None]
-
-
-@pytest.fixture(autouse=True)
-def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a run would open is out of reach: reaching for it fails the test."""
-
-    def opened(*_: object, **__: object) -> None:
-        raise AssertionError("a refused run opened something")
-
-    monkeypatch.setattr(execution, "run", opened)
-    monkeypatch.setattr(plans, "inventory_hosts", opened)
-    monkeypatch.setattr(execution, "GateServer", opened)
-
-
-def execute(site: CaseSite, capsys: pytest.CaptureFixture[str], person: str = "pelaksana") -> tuple[int, list[str]]:
-    """Exit code and reasons of ``case execute``; nothing may have been begun."""
-    capsys.readouterr()
-    words = ["-C", str(site.root), "case", "execute", site.case, "--as", person, "--json"]
-    code = cli.run(words)
-    said = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert said["exit"] == code
-    assert [line for line in site.ledger.lines() if line.kind == "run-started"] == []
-    assert not list((site.root / ".state/runs").glob("*"))
-    assert not list((site.root / "archive/records").glob("*/*/RST-*"))
-    return code, list(said["reasons"])
 
 
 def _hours(paper: Paper, hours: int) -> str:
@@ -266,7 +240,7 @@ def test_forged_case_is_refused(name: str, site: CaseSite, capsys: pytest.Captur
     papers = site.papers()
     forge(site, papers)
     site.refile(papers)
-    code, reasons = execute(site, capsys)
+    code, reasons = refused(site, capsys)
     assert code == 10, reasons
     assert any(expected in reason for reason in reasons), reasons
     assert not any("never received" in reason for reason in reasons if "never received" not in expected), reasons
@@ -275,177 +249,6 @@ def test_forged_case_is_refused(name: str, site: CaseSite, capsys: pytest.Captur
 def test_true_case_is_allowed(site: CaseSite) -> None:
     """Without this, every refusal above would prove nothing."""
     site.refile(site.papers())
-    from sopctl import workflow
-
     session = site.session
     plan = workflow.restore_plan(session, session.case(site.case))
     assert approval.gate_case(session.context(), session.case(site.case), plan, "pelaksana", "pelaksana") == []
-
-
-# --- what changed beside the case --------------------------------------------------------------------------------
-
-
-def _register(**values: Any) -> Callable[[CaseSite], None]:
-    return lambda site: site.change_yaml("register/servers/srv01.yml", **values)
-
-
-def _dataset(**values: Any) -> Callable[[CaseSite], None]:
-    return lambda site: site.change_yaml("register/datasets/antrean.yml", **values)
-
-
-def _service(**values: Any) -> Callable[[CaseSite], None]:
-    def change(site: CaseSite) -> None:
-        path = site.root / "register/datasets/antrean.yml"
-        service = json.loads(path.read_text(encoding="utf-8"))["services"][0]
-        site.change_yaml("register/datasets/antrean.yml", services=[{**service, **values}])
-
-    return change
-
-
-def _evidence(**values: Any) -> Callable[[CaseSite], None]:
-    def change(site: CaseSite) -> None:
-        path = next((site.root / "archive/records").glob("*/*/BKP-2020-0001-01/data/evidence.json"))
-        evidence = json.loads(path.read_bytes())
-        evidence[0].update(values)
-        path.write_text(json.dumps(evidence), encoding="utf-8")
-
-    return change
-
-
-def _profile_edited(site: CaseSite) -> None:
-    site.edit("profiles/trenggalek-060-017-2023.yml", "title: Kadis Kominfo", "title: Kepala Dinas")
-
-
-def _profile_edited_and_signed(site: CaseSite) -> None:
-    _profile_edited(site)
-    site.retrust(lambda file: file)
-
-
-def _review_demanded(site: CaseSite) -> None:
-    site.edit("sop.yml", "asset_review: warn", "asset_review: block")
-    site.change_yaml("register/servers/srv01.yml", reviewed={"at": "2020-01-01", "by": "kabid"})
-
-
-def _trust_rolled_back(site: CaseSite) -> None:
-    kept = [(path, path.read_bytes()) for path in (site.root / "trust").iterdir()]
-    site.retrust(lambda file: file)
-    assert site.session.trust.file.serial  # seen once, so the ledger knows it
-    for path, data in kept:
-        path.write_bytes(data)
-
-
-def _byte(name: str, behind: bytes = b"\n") -> Callable[[CaseSite], None]:
-    def change(site: CaseSite) -> None:
-        path = site.root / name if "/" in name else site.folder / name
-        data = bytearray(path.read_bytes())
-        at = data.index(behind) + len(behind) + 3
-        data[at] = ord("A") if data[at] != ord("A") else ord("B")
-        path.write_bytes(bytes(data))
-
-    return change
-
-
-CHANGED: dict[str, tuple[Callable[[CaseSite], None], str]] = {
-    "machine": (_register(machine_id="9" * 32), "antrean: machine_id was approved as 1111"),
-    "host key": (
-        _register(ssh_host_key="ssh-ed25519 AAAA"),
-        "antrean: ssh_host_key was approved as ssh-ed25519 AAAAC3",
-    ),
-    "host of the server": (_register(inventory_hostname="srv09"), "antrean: host was approved as srv01, now is srv09"),
-    "place": (_dataset(path="/srv/app/lain.db"), "antrean: place was approved as /srv/app/antrean.db"),
-    "server of the dataset": (_dataset(server="srv02"), "antrean: server was approved as srv01, now is srv02"),
-    "services": (_dataset(services=[]), "antrean: services was approved as ['srv01/web'], now is []"),
-    "command of a service": (_service(start=["/bin/sh", "-c", "jahat"]), "antrean: services.srv01/web.start in the"),
-    "folder of the host's state": (_dataset(state_dir="/srv/lain"), "antrean: dataset.state_dir in the register"),
-    "bytes of the backup in its record": (_evidence(sha256="0" * 64), "antrean: backup_sha256 was approved as e5e5"),
-    "manifest of the backup in its record": (_evidence(manifest_snapshot="0" * 64), "antrean: backup_manifest was"),
-    "profile": (_profile_edited, "is not the one in the trust (its bytes differ)"),
-    "profile, signed": (_profile_edited_and_signed, "was made under profile"),
-    "review overdue, policy block": (_review_demanded, "the register's review of srv01 is overdue"),
-    "trust rolled back": (_trust_rolled_back, "which was in force before"),
-    "trust edited": (_byte("trust/trust.yml", b"jabatan: "), "the trust's signature is not valid"),
-    "document edited by a byte": (_byte("03-decide.json", b'reason": "'), "was never received by sopctl in this form"),
-    "signature edited by a byte": (_byte("03-decide.json.sig"), "was never received by sopctl in this form"),
-}
-
-
-@pytest.mark.parametrize("name", CHANGED)
-def test_changed_after_the_approval(name: str, site: CaseSite, capsys: pytest.CaptureFixture[str]) -> None:
-    change, expected = CHANGED[name]
-    change(site)
-    code, reasons = execute(site, capsys)
-    assert code == 10, reasons
-    assert any(expected in reason for reason in reasons), reasons
-
-
-def test_code_that_differs_now(
-    site: CaseSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(content, "code_digest", lambda: "sha256:" + "9" * 64)
-    code, reasons = execute(site, capsys)
-    assert code == 10
-    assert [reason for reason in reasons if reason.startswith("the code differs from the approved code")] == reasons
-
-
-@pytest.mark.parametrize(
-    ("person", "expected"),
-    [
-        ("kadis", "execution (step 4) is for pelaksana (Pejabat Fungsional/Pelaksana); kadis holds kadis"),
-        ("robot", "robot is a service identity: it executes what the schedule allows, never a case"),
-    ],
-)
-def test_who_may_not_execute(person: str, expected: str, site: CaseSite, capsys: pytest.CaptureFixture[str]) -> None:
-    assert execute(site, capsys, person) == (10, [expected])
-
-
-def test_decider_does_not_execute(site: CaseSite, capsys: pytest.CaptureFixture[str]) -> None:
-    papers = site.papers()
-    _by("rangkap", "kabid")(site, papers)
-    site.refile(papers)
-    code, reasons = execute(site, capsys, "rangkap")
-    assert (code, reasons) == (10, ["rangkap acts as pelaksana and as kabid; the SOP needs two persons"])
-
-
-# --- a case that was executed -------------------------------------------------------------------------------------
-
-
-def executed(site: CaseSite) -> list[Paper]:
-    """The case with its execution filed."""
-    papers = site.papers()
-    body = json.loads(json.dumps(papers[-1].body))
-    body.update(seq=4, step="r4", act="execute", actor={"person": "pelaksana", "role": "pelaksana"})
-    body["body"] = {"run": f"{site.case}-01", "record": f"{site.case}-01", "result": "berhasil", "datasets": {}}
-    papers.append(Paper(body, "pelaksana", papers[-1].received))
-    site.refile(papers)
-    return papers
-
-
-def test_an_approval_admits_one_execution(site: CaseSite, capsys: pytest.CaptureFixture[str]) -> None:
-    executed(site)
-    code, reasons = execute(site, capsys)
-    assert (code, reasons) == (10, ["execute is not due"])
-
-
-def test_execution_rolled_back_by_git(site: CaseSite, capsys: pytest.CaptureFixture[str]) -> None:
-    executed(site)
-    for path in site.folder.glob("04-*"):
-        path.unlink()
-    code, reasons = execute(site, capsys)
-    assert (code, reasons) == (10, [f"the ledger knows 4 documents of {site.case}, the folder holds 3"])
-
-
-def test_case_copied_under_another_number(site: CaseSite, capsys: pytest.CaptureFixture[str]) -> None:
-    twin = site.folder.with_name(f"{site.case[:-4]}0002")
-    shutil.copytree(site.folder, twin)
-    code, reasons = execute(replace(site, case=twin.name), capsys)
-    assert code == 10
-    assert f"01-request.json is document 1 of {site.case}, not 1 of {twin.name}" in reasons
-
-
-def test_newer_backup_does_not_change_what_was_approved(site: CaseSite) -> None:
-    from sopctl import workflow
-
-    session = site.session
-    seal_backup(session, "antrean", "BKP-2020-0003-01", snapshot="0f" * 32, started=clock.now())
-    plan = workflow.restore_plan(session, session.case(site.case))
-    assert plan["items"][0]["snapshot"] == "a1" * 32

@@ -191,7 +191,7 @@ def _twice(file: TrustFile, **values: object) -> TrustFile:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda file: _twice(file), "one key under two persons"),
+        (_twice, "one key under two persons"),
         (lambda file: _with_nips(file, "19700101 199503 1 001", "197001011995031001"), "one NIP under two persons"),
         (lambda file: changed(file, people=[*file.people, file.people[0]]), "stands there twice"),
         (lambda file: _twice(file, keys=[], roles=[changed(file.people[0].roles[0], since="2026")]), "is not a time"),
