@@ -51,9 +51,18 @@ def code_files() -> list[tuple[str, Path]]:
             parts = path.relative_to(root).parts
             if label == "sopctl" and ("__pycache__" in parts or parts[0] == "_data"):
                 continue
-            if path.is_file() and "tests" not in parts[:1]:
+            if path.is_file() and "tests" not in parts[:1] and not (label == "collection" and _installers(path)):
                 found.append(("/".join((label, *parts)), path))
     return found
+
+
+def _installers(path: Path) -> bool:
+    """Whether pip made this file: it compiles what it installs, beside its source.
+
+    Only in the wheel. No run reads it, since each has a fresh PYTHONPYCACHEPREFIX; any other compiled file is refused.
+    """
+    source = path.parent.with_name(f"{path.name.partition('.')[0]}.py") if path.parent.name == "__pycache__" else path
+    return path.is_relative_to(package() / "_data") and path.suffix == ".pyc" and source.is_file() and source != path
 
 
 def code_digest() -> str:

@@ -30,8 +30,14 @@ OPERATIONS = {
         "quiesce.quiesced", "quiesce.released", "service.stopped", "service.started",
     },
 }  # fmt: skip
-#: what is still granted after Ctrl-C: whatever leads back to a running service
-WAY_BACK = {"restore.reverted", "quiesce.released", "service.stopped", "service.started"}
+#: arguments besides the dataset that must be the plan's: argument → key of the planned item
+BOUND = {
+    "backup": {"period": "period", "name": "name"},
+    "verify": {"depth": "verify"},
+    "restore": {"snapshot": "snapshot", "manifest_snapshot": "manifest_snapshot", "expected": "expected"},
+}
+#: what leads back to a running service: granted after Ctrl-C, and once a service was stopped whatever the gate says now
+WAY_BACK = {"restore.reverted", "quiesce.released", "service.started"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,8 @@ class PlayGate:
     ) -> None:
         self._session, self._plan, self._decide, self._stop, self._check = session, plan, decide, stop, check
         self._digest = fsio.sha256_bytes(fsio.canonical_json(plan))
-        self._began = False
+        self._stopped = False
+        self._finalised: set[str] = set()
 
     def answer(self, question: Json) -> Answer:
         """Allow with a grant, or refuse with every reason."""
@@ -66,10 +73,11 @@ class PlayGate:
         reasons = self._reasons(operation, host, args, question)
         if reasons:
             return {"allowed": False, "reasons": reasons}
-        self._follow(operation, bool(question.get("check")))
         if operation == "authorize":
             return {"allowed": True, "case": self._plan["case"]}
         item = self._item(args)
+        if not question.get("check"):
+            self._follow(operation, item)
         return {
             "allowed": True,
             "grant": self._grant(operation, str(host), args, item),
@@ -80,7 +88,7 @@ class PlayGate:
     def _reasons(self, operation: str, host: Any, args: Json, question: Json) -> list[str]:
         if self._check and not question.get("check"):
             return ["this run is a check; the task is not"]
-        found = self._decide(self._plan)
+        found = [] if self._stopped and operation in WAY_BACK else self._decide(self._plan)
         if args.get("case") != self._plan["case"]:
             found.append(f"case {args.get('case')} is not the case of this run ({self._plan['case']})")
         if operation == "authorize":
@@ -119,14 +127,8 @@ class PlayGate:
             f"argument dataset.{name} is not the planned one"
             for name in approval.differences(item["dataset"], args.get("dataset"))
         ]
-        bound = (
-            {"backup": ("period", "name"), "restore": ("snapshot", "manifest_snapshot", "expected")}[
-                operation.partition(".")[0]
-            ]
-            if operation.startswith(("backup", "restore."))
-            else ()
-        )
-        found += [f"argument {name} is not the planned one" for name in bound if args.get(name) != item[name]]
+        bound = BOUND.get(operation.partition(".")[0], {})
+        found += [f"argument {name} is not the planned one" for name in bound if args.get(name) != item[bound[name]]]
         return found
 
     def _item(self, args: Json) -> Json | None:
@@ -148,11 +150,14 @@ class PlayGate:
             "nonce": secrets.token_hex(16),
         }
 
-    def _follow(self, operation: str, check: bool) -> None:
-        if not check and operation == "service.stopped":
-            self._began = self._stop.critical = True
-        elif operation == "restore.finalised":
-            self._stop.critical = False
+    def _follow(self, operation: str, item: Json | None) -> None:
+        """From the stop until every dataset is finalised, Ctrl-C waits."""
+        if operation == "service.stopped":
+            self._stopped = self._stop.critical = True
+        elif operation == "restore.finalised" and item:
+            self._finalised.add(item["dataset"]["id"])
+            if self._finalised == {planned["dataset"]["id"] for planned in self._plan["items"]}:
+                self._stop.critical = False
 
 
 @contextmanager

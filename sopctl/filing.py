@@ -10,13 +10,13 @@ from typing import Any
 
 from sopctl import approval, archive, clock, content, forms, fsio, indonesian
 from sopctl.case import Case, Filed
-from sopctl.errors import UsageError
 from sopctl.execution import Run
 from sopctl.forms import BackupForm, BackupRow, FormHeader, Letterhead, Official, RestoreForm, RestoreRequestForm
 from sopctl.models import Json, Person
 from sopctl.outcomes import backup_result, dataset_result, restore_result
 from sopctl.profile import Step
 from sopctl.session import Session, Signer
+from sopctl.site import fill
 
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
 ENCRYPTION = "AES-256-CTR + Poly1305-AES (restic)"
@@ -41,7 +41,7 @@ def official(session: Session, role: str, person: Person | None = None, at: str 
 
 
 def number(session: Session, case_id: str, flow: str, at: str) -> str:
-    """The form's number by the agency's rule. UsageError names an unknown word of the rule."""
+    """The form's number by the agency's rule. ConfigError names an unknown word of the rule."""
     moment = clock.parse(at).astimezone(session.site.tz)
     words = {
         "seq": int(case_id[-4:]),
@@ -52,14 +52,7 @@ def number(session: Session, case_id: str, flow: str, at: str) -> str:
         "year": moment.year,
         "case": case_id,
     }
-    try:
-        return session.site.config.numbering.format(**words)
-    except (KeyError, ValueError, IndexError):
-        raise UsageError(
-            "the numbering rule uses an unknown word",
-            where=f"{session.site.root / 'sop.yml'}:numbering",
-            hint=f"Words: {', '.join(words)}.",
-        ) from None
+    return fill(session.site.config.numbering, words, f"{session.site.root / 'sop.yml'}:numbering")
 
 
 def header(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 import yaml
@@ -20,6 +21,9 @@ from sopctl.errors import ConfigError
 
 Act = Literal["request", "dispose", "decide", "plan", "execute", "confirm", "inform", "receive"]
 Json = dict[str, Any]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Days = Annotated[int, msgspec.Meta(ge=1, le=3660)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
@@ -29,6 +33,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 T = TypeVar("T", bound=Record)
 
 ID_PATTERN = r"^[a-z0-9-]{2,32}$"
+ANY = "*"  # a key of a mapping whose keys are free; msgspec does not tell which
 CASE_PATTERN = r"^[A-Z]{3}-[0-9]{4}-[0-9]{4}$"
 
 
@@ -67,7 +72,7 @@ class AnsibleConfig(Record, frozen=True):
     """What an ordinary Ansible inventory needs besides itself."""
 
     vault_password_file: str | None = None
-    forks: int = 10
+    forks: Count = 10
 
 
 class Policy(Record, frozen=True):
@@ -75,8 +80,8 @@ class Policy(Record, frozen=True):
 
     asset_review: Literal["warn", "block"] = "warn"
     verify: Literal["restore", "read"] = "restore"
-    approval_days: int = 7
-    keep_days: int = 7
+    approval_days: Days = 7
+    keep_days: Days = 7
 
 
 class SiteConfig(Record, frozen=True):
@@ -128,7 +133,7 @@ class Health(Record, frozen=True):
     """HTTP address that answers 200 when the service is healthy; ``timeout`` in seconds."""
 
     url: str
-    timeout: int = 60
+    timeout: Count = 60
 
 
 class Service(Record, frozen=True):
@@ -149,7 +154,7 @@ class Connection(Record, frozen=True):
 
     socket: str | None = None
     host: str | None = None
-    port: int | None = None
+    port: Port | None = None
     user: str | None = None
     os_user: str | None = None
     bin_dir: str | None = None
@@ -247,7 +252,7 @@ class TrustPolicy(Record, frozen=True):
     """What the root demands; the site can only tighten it."""
 
     asset_registered: Literal["block"] = "block"
-    approval_days_max: int = 30
+    approval_days_max: Days = 30
 
 
 class TrustFile(Record, frozen=True):
@@ -333,56 +338,75 @@ def _convert(kind: type[T], value: Any, path: Path, text: bytes | None) -> T:
 
 
 def _explain(kind: type[Record], error: msgspec.ValidationError, path: Path, text: bytes | None) -> ConfigError:
-    message = str(error)
-    problem, _, location = message.partition(" - at `")
-    keys = [part for part in re.split(r"[.\[\]`]+", location.removeprefix("$")) if part]
+    problem, _, location = str(error).partition(" - at `")
+    keys = [part for part in re.split(r"\.(?!\.)|[\[\]`]+", location.removeprefix("$")) if part]
+    keys = [ANY if part.strip(".") == "" else part for part in keys]
     hint = "See docs/reference/site-files.md."
     unknown = re.search(r"unknown field `([^`]*)`", problem)
     missing = re.search(r"missing required field `([^`]*)`", problem)
     if unknown:
+        near = difflib.get_close_matches(unknown.group(1), sorted(_fields_at(kind, keys)), 1, 0.5)
         keys.append(unknown.group(1))
-        near = difflib.get_close_matches(unknown.group(1), sorted(_all_fields(kind)), 1, 0.5)
         problem = f"unknown key {unknown.group(1)!r}"
         hint = f"Did you mean {near[0]!r}?" if near else hint
     elif missing:
         problem = f"key {missing.group(1)!r} is missing"
-    line = _line_of(text, keys) if text is not None else None
+    keys, line = _place(text, keys) if text is not None else (keys, None)
     place = f"{path}:{line}" if line else str(path)
-    return ConfigError(problem, where=f"{place}:{'.'.join(keys)}" if keys else place, hint=hint)
+    shown = ".".join(key for key in keys if key != ANY)
+    return ConfigError(problem, where=f"{place}:{shown}" if shown else place, hint=hint)
 
 
-def _all_fields(kind: Any, seen: set[Any] | None = None) -> set[str]:
-    seen = seen if seen is not None else set()
-    if kind in seen:
-        return set()
-    seen.add(kind)
-    names: set[str] = set()
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        for field in msgspec.structs.fields(kind):
-            names.add(field.encode_name)
-            names |= _all_fields(field.type, seen)
-    for inner in getattr(kind, "__args__", ()):
-        names |= _all_fields(inner, seen)
-    return names
-
-
-def _line_of(text: bytes | None, keys: list[str]) -> int | None:
-    """Line (from 1) of the deepest key of ``keys`` that the YAML text has."""
-    try:
-        node = yaml.compose(text.decode() if text else "", Loader=yaml.SafeLoader)
-    except yaml.YAMLError:
-        return None
-    line: int | None = None
+def _fields_at(kind: Any, keys: list[str]) -> set[str]:
+    """Keys of the records that may stand at ``keys``."""
+    kinds = [kind]
     for key in keys:
-        if isinstance(node, yaml.MappingNode):
-            match = [(k, v) for k, v in node.value if k.value == key]
-            if not match:
-                break
-            line, node = match[0][0].start_mark.line + 1, match[0][1]
-        elif isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
-            node = node.value[int(key)]
-            line = node.start_mark.line + 1
-    return line
+        kinds = [inner for kind in kinds for inner in _inner(kind, key)]
+    return {
+        field.encode_name for kind in kinds for record in _records(kind) for field in msgspec.structs.fields(record)
+    }
+
+
+def _inner(kind: Any, key: str) -> list[Any]:
+    found = [field.type for one in _records(kind) for field in msgspec.structs.fields(one) if field.encode_name == key]
+    for option in (kind, *get_args(kind)):
+        if get_origin(option) in (list, dict):
+            found.append(get_args(option)[-1])
+    return found
+
+
+def _records(kind: Any) -> list[type[Record]]:
+    return [one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, Record)]
+
+
+def _place(text: bytes, keys: list[str]) -> tuple[list[str], int | None]:
+    """``keys`` as the YAML text has them (ANY filled in where only one fits), and the line of the deepest (from 1)."""
+    try:
+        node = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return keys, None
+    for depth in range(len(keys), 0, -1):
+        fitting = list(_fitting(node, keys[:depth]))
+        if len(fitting) == 1:
+            names, line = fitting[0]
+            return [*names, *keys[depth:]], line
+    return keys, None
+
+
+def _fitting(node: yaml.Node | None, keys: list[str]) -> Iterator[tuple[list[str], int]]:
+    children: list[tuple[str, yaml.Node, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [(name.value, name, value) for name, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(str(at), value, value) for at, value in enumerate(node.value)]
+    for name, mark, value in children:
+        if keys[0] not in (name, ANY):
+            continue
+        if len(keys) == 1:
+            yield [name], mark.start_mark.line + 1
+        else:
+            for names, line in _fitting(value, keys[1:]):
+                yield [name, *names], line
 
 
 def to_json(record: Record) -> Json:

@@ -10,7 +10,7 @@ from typing import Any
 from sopctl import clock
 from sopctl.errors import ConfigError
 from sopctl.models import Dataset, Json, ScheduleEntry, Server
-from sopctl.site import Site
+from sopctl.site import Site, fill
 from sopctl.vault import Backup
 
 SCHEMA = "sop/plan/v1"
@@ -120,16 +120,9 @@ def backup_name(site: Site, item: Json, case_id: str, now: str) -> str:
         "run": case_id.lower(),
     }
     where = f"{site.root / 'sop.yml'}:naming"
-    try:
-        name = site.config.naming.format(**words)
-    except (KeyError, IndexError, ValueError, AttributeError):
-        raise ConfigError(
-            f"naming rule {site.config.naming!r} uses an unknown word",
-            where=where,
-            hint="Words: " + ", ".join("{" + word + "}" for word in words) + ".",
-        ) from None
+    name = fill(site.config.naming, words, where)
     if (
-        not name
+        not name[:1].isalnum()
         or any(not (char.isalnum() and char.isascii()) and char not in "_.-" for char in name)
         or len(name) > 150
     ):

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from sopctl import fsio, models
+from sopctl import clock, fsio, models
 from sopctl.errors import ConfigError
 from sopctl.models import Act, Record
 
@@ -204,30 +205,39 @@ def load_profile(path: Path) -> LoadedProfile:
 
 
 def _check(profile: Profile, path: Path) -> None:
-    def fail(problem: str, key: str) -> ConfigError:
-        return ConfigError(problem, where=f"{path}:{key}", hint="See docs/reference/site-files.md#profile.")
-
+    """What the schema cannot say: that everything named exists. ConfigError names the key."""
     if profile.schema != "sop-profile/v1":
-        raise fail(f"schema {profile.schema!r} is unknown", "schema")
+        raise _wrong(f"schema {profile.schema!r} is unknown", f"{path}:schema")
+    if profile.id != path.stem:
+        raise _wrong(f"id {profile.id!r} differs from the file's name", f"{path}:id")
+    for rule in profile.sod:
+        _exist(rule.differ, profile.roles, "role", f"{path}:sod")  # a misspelt role would separate nobody
     for name, flow in profile.flows.items():
         ids = [step.id for step in flow.steps]
         if len(set(ids)) != len(ids):
-            raise fail("two steps have one id", f"flows.{name}.steps")
+            raise _wrong("two steps have one id", f"{path}:flows.{name}.steps")
         for step in flow.steps:
-            key = f"flows.{name}.{step.id}"
-            targets = [step.next] if step.next else []
-            targets += [step.gate.approve, step.gate.reject] if step.gate else []
-            for target in targets:
-                if target != "closed" and target not in ids:
-                    raise fail(f"leads to step {target!r}, which does not exist", key)
-            for role in [*step.by, *step.informs, *([step.gate.decide] if step.gate else [])]:
-                if role not in profile.roles:
-                    raise fail(f"names role {role!r}, which does not exist", key)
-            for paper in [*step.needs, *step.needs_inferred, *step.out]:
-                if paper not in profile.records:
-                    raise fail(f"names paper {paper!r}, which does not exist", key)
+            where = f"{path}:flows.{name}.{step.id}"
+            gate = step.gate
+            _exist(
+                [step.next or "closed", *([gate.approve, gate.reject] if gate else [])], [*ids, "closed"], "step", where
+            )
+            _exist([*step.by, *step.informs, *([gate.decide] if gate else [])], profile.roles, "role", where)
+            _exist([*step.needs, *step.needs_inferred, *step.out], profile.records, "paper", where)
+            if step.sla is not None:
+                clock.duration_seconds(step.sla, f"{where}.sla")
         if not any(step.end for step in flow.steps):
-            raise fail("has no step that ends it", f"flows.{name}")
+            raise _wrong("has no step that ends it", f"{path}:flows.{name}")
+
+
+def _exist(names: list[str], known: Collection[str], what: str, where: str) -> None:
+    for name in names:
+        if name not in known:
+            raise _wrong(f"names {what} {name!r}, which does not exist", where)
+
+
+def _wrong(problem: str, where: str) -> ConfigError:
+    return ConfigError(problem, where=where, hint="See docs/reference/site-files.md#profile.")
 
 
 def shipped() -> dict[str, Path]:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from sopctl import approval, clock, content, fsio, signing
 from sopctl import case as cases
@@ -21,7 +21,7 @@ from sopctl.models import Actor, Document, Json, Person, to_json
 from sopctl.profile import Step
 from sopctl.redact import Redactor
 from sopctl.signing import BadSignature, Namespace
-from sopctl.site import Site
+from sopctl.site import Site, fill
 from sopctl.trust import Trust, load_trust
 
 KEY_ENV, KEYS_ENV = "SOPCTL_KEY", "SOPCTL_KEYS"
@@ -208,13 +208,16 @@ class Session:
         vault = self.site.config.vault
         words = {"server": server}
         where = f"{self.site.root / 'sop.yml'}:vault"
-        url = vault.url.format(**words)
+        url = fill(vault.url, words, f"{where}.url")
         if not url.startswith(("rest:", "s3:", "sftp:", "/")):
             url = str((self.site.root / url).resolve())
-        if vault.user:
-            user = vault.user.format(**words)
+        if vault.user and url.startswith(("rest:http://", "rest:https://")):
+            user = fill(vault.user, words, f"{where}.user")
             password = self.site.secret(vault.user_password, f"{where}.user_password", words)
-            url = re.sub(r"^(rest:https?://)", rf"\g<1>{user}:{password}@", url)
+            if password is None:
+                raise ConfigError("a vault with 'user' needs 'user_password'", where=f"{where}.user")
+            scheme, slashes, rest = url.partition("://")
+            url = f"{scheme}{slashes}{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
         pem = None
         if vault.ca_file:
             pem = fsio.read_strict(self.site.root / vault.ca_file).decode()
@@ -237,7 +240,7 @@ class Session:
             access = self.vault_access(item["server"])
             secrets.add(access["password"])
             if "@" in access["repository"]:
-                secrets.add(access["repository"].split("//", 1)[1].rsplit("@", 1)[0].split(":", 1)[1])
+                secrets.add(unquote(access["repository"].split("//", 1)[1].rsplit("@", 1)[0].split(":", 1)[1]))
             secrets |= set((self.database_secrets(item["dataset"]["id"]) or {}).values())
         return Redactor(secrets)
 

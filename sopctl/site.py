@@ -45,6 +45,18 @@ def find_site(option: str | None = None) -> Path:
     )
 
 
+def fill(rule: str, words: Mapping[str, object], where: str) -> str:
+    """``rule`` with its ``{words}`` filled in. ConfigError at ``where`` for a word that does not exist."""
+    try:
+        return rule.format(**words)
+    except (LookupError, ValueError, AttributeError, TypeError):
+        raise ConfigError(
+            f"the rule {rule!r} uses an unknown word",
+            where=where,
+            hint="Words: " + (", ".join("{" + word + "}" for word in words) or "none") + ".",
+        ) from None
+
+
 class Site:
     """One site, read lazily; every error names file and key."""
 
@@ -116,6 +128,8 @@ class Site:
             entry_id = models.check_id(entry.id, f"{path}:id")
             if path.stem != entry_id:
                 raise ConfigError(f"id {entry_id!r} differs from the file's name", where=f"{path}:id")
+            if entry_id in found:
+                raise ConfigError(f"{entry_id!r} stands in two files", where=str(path), hint="Keep one of them.")
             found[entry_id] = entry
         return found
 
@@ -125,6 +139,12 @@ class Site:
         servers = self._entries(Server, "servers")
         hosts: dict[str, str] = {}
         for server in servers.values():
+            if server.reviewed and not clock.is_time(f"{server.reviewed.at[:10]}T00:00:00Z"):
+                raise ConfigError(
+                    f"{server.reviewed.at!r} is not a date",
+                    where=f"{self.root / 'register/servers' / server.id}.yml:reviewed.at",
+                    hint="Write it as 2026-11-22.",
+                )
             if hosts.setdefault(server.inventory_hostname, server.id) != server.id:
                 raise ConfigError(
                     f"inventory_hostname {server.inventory_hostname!r} stands in two entries ({hosts[server.inventory_hostname]}, {server.id})",
@@ -139,11 +159,12 @@ class Site:
         for dataset in datasets.values():
             path = self.root / "register/datasets" / f"{dataset.id}.yml"
             _check_dataset(dataset, path)
-            for server in [dataset.server, *(service.server for service in dataset.services)]:
+            named = [("server", dataset.server), *((f"services.{one.name}", one.server) for one in dataset.services)]
+            for key, server in named:
                 if server not in self.servers:
                     raise ConfigError(
                         f"server {server!r} is not in the asset register",
-                        where=f"{path}:server",
+                        where=f"{path}:{key}",
                         hint=f"Register it: register/servers/{server}.yml.",
                     )
         return datasets
@@ -173,7 +194,17 @@ class Site:
                 hint="Write it (docs/reference/site-files.md#schedule) and have it signed: sopctl schedule sign.",
             )
         schedule = models.load_yaml(Schedule, self.schedule_path)
+        for key in ("since", "until"):
+            clock.parse(getattr(schedule.valid, key), f"{self.schedule_path}:valid.{key}")
+        seen: set[str] = set()
         for entry in schedule.entries:
+            if entry.dataset in seen:
+                raise ConfigError(
+                    f"dataset {entry.dataset!r} stands there twice",
+                    where=f"{self.schedule_path}:entries",
+                    hint="Keep the shorter period: it serves the longer one too.",
+                )
+            seen.add(entry.dataset)
             if entry.dataset not in self.datasets:
                 raise ConfigError(
                     f"dataset {entry.dataset!r} is not in the register",
@@ -189,13 +220,13 @@ class Site:
         if ref is None:
             return None
         if ref.file:
-            path = self.root / ref.file.format(**(values or {}))
+            path = self.root / fill(ref.file, values or {}, f"{where}.file")
             data = fsio.read_strict(path)
             if stat.S_IMODE(path.stat().st_mode) & 0o077:
                 raise ConfigError("secret file is open to others", where=str(path), hint=f"chmod 600 {path}")
             text = data.decode("utf-8", "replace")
         elif ref.command:
-            command = [part.format(**(values or {})) for part in ref.command]
+            command = [fill(part, values or {}, f"{where}.command") for part in ref.command]
             try:
                 done = subprocess.run(command, cwd=self.root, capture_output=True, check=False)
             except OSError as error:
@@ -228,8 +259,12 @@ def _check_dataset(dataset: Dataset, path: Path) -> None:
     if dataset.engine != "postgresql" and dataset.connection != Connection():
         raise ConfigError(f"engine {dataset.engine} takes no connection", where=f"{path}:connection")
     clock.duration_seconds(dataset.max_downtime, f"{path}:max_downtime")
+    seen: set[tuple[str, str]] = set()
     for service in dataset.services:
         key = f"{path}:services.{service.name}"
+        if (service.server, service.name) in seen:
+            raise ConfigError(f"service {service.name!r} stands there twice", where=key)
+        seen.add((service.server, service.name))
         if service.manager == "systemd" and not service.unit:
             raise ConfigError("a systemd service needs 'unit'", where=key)
         if service.manager == "command" and not (service.start and service.stop and service.status):

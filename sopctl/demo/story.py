@@ -344,7 +344,7 @@ class Story:
             f"(exit 30)."
         )
         say.step("The forms, to be opened in a browser:")
-        for path in sorted((self.place.site / "archive/records").rglob("data/*.html")):
+        for path in sorted((self.place.site / "archive/records").rglob("data/form*.html")):
             title = re.search(r"<title>(.*?)</title>", path.read_text())
             say.remark(title.group(1) if title else path.stem)
             say.shown(str(path))

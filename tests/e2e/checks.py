@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
+
 from tests.lab.hosts import Lab
 from tests.support.site_builder import SiteBuilder
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.e2e.checks import wait_until
 from tests.lab.hosts import Lab
 from tests.lab.probe import wait_healthy

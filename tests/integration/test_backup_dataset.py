@@ -22,7 +22,7 @@ from tests.integration.sop_fixtures import PASSWORD, dataset_for, make_database,
 
 Json = dict[str, Any]
 DB_PASSWORD = "CANARY-db-password-91bd"
-KILL_MOMENTS = 25
+KILL_MOMENTS = 13  # for each of two engines
 
 
 class Site:

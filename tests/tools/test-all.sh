@@ -50,5 +50,6 @@ else
     .venv/bin/pytest --collect-only -q -m lab tests 2>/dev/null | sed -n 's/^/  /; /::/p'
 fi
 
-# shellcheck disable=SC2086  # PYTEST holds several words
-.venv/bin/pytest -n auto --dist loadgroup --durations 10 tests --ignore tests/bench ${choice[@]+"${choice[@]}"} ${PYTEST:-}
+eval "more=(${PYTEST:-})" # words for pytest, with quotes as in PYTEST='-k "restore or backup" -x'
+.venv/bin/pytest -n auto --dist loadgroup --durations 10 tests --ignore tests/bench \
+    ${choice[@]+"${choice[@]}"} ${more[@]+"${more[@]}"}

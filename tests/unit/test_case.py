@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -167,7 +168,7 @@ FOLDERS: list[tuple[Callable[[CaseSite], None], str]] = [
     (_unsigned, "03-decide.json: the document is not signed"),
     (_stray, "catatan.txt: does not belong into a case folder"),
     (_linked_document, "03-decide.json: does not belong into a case folder"),
-    (_linked_signature, "03-decide.json.sig: does not belong into a case folder"),
+    (_linked_signature, "03-decide.json.sig: is a link, not a regular file"),
     (_folder_as_document, "04-execute.json: does not belong into a case folder"),
     (_fifo, "04-execute.json: does not belong into a case folder"),
     (_wrong_name, "the file's name does not fit document 3 (decide)"),
@@ -211,7 +212,7 @@ def test_attachments_belong_into_the_folder(site: CaseSite) -> None:
 
 def test_chain_is_by_document_and_signature(site: CaseSite) -> None:
     filed = cases.load_case(site.folder, PROFILE).filed
-    for before, item in zip(filed, filed[1:], strict=False):
+    for before, item in itertools.pairwise(filed):
         assert item.document.prev == fsio.sha256_bytes(before.data + before.signature) == before.link
 
 
@@ -230,4 +231,4 @@ def test_numbers(tmp_path: Path) -> None:
     (tmp_path / "2026/RST-2026-9999").mkdir()
     with pytest.raises(Exception, match="no case numbers left"):
         cases.create_folder(tmp_path, "restore", "2026")
-    assert [folder.name for folder in cases.case_folders(tmp_path)][0] == "BKP-2026-0001"
+    assert next(folder.name for folder in cases.case_folders(tmp_path)) == "BKP-2026-0001"

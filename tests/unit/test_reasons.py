@@ -21,7 +21,11 @@ CHANGED = f"{SENT}@@@@@@@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!
             "ssh: connect to host 10.0.0.4",
             "sshd listens",
         ),
-        (f"{SENT}ssh: Could not resolve hostname tidak.ada: Name or service not known", "ssh: Could not", "ansible_host"),
+        (
+            f"{SENT}ssh: Could not resolve hostname tidak.ada: Name or service not known",
+            "ssh: Could not",
+            "ansible_host",
+        ),
         ("Task failed: Missing sudo password", "Missing sudo password", "ansible_become_password"),
     ],
 )
@@ -39,7 +43,10 @@ def test_a_module_s_own_words_stay_as_they_are() -> None:
 
 
 def test_a_heading_takes_what_stands_under_it_along() -> None:
-    assert reason("Validation of arguments failed:\nvalue of x is bad") == "Validation of arguments failed: value of x is bad"
+    assert (
+        reason("Validation of arguments failed:\nvalue of x is bad")
+        == "Validation of arguments failed: value of x is bad"
+    )
 
 
 def test_nothing_said() -> None:

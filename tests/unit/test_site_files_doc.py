@@ -22,7 +22,11 @@ KINDS = [
 ELSEWHERE = {"Record", "Document", "Actor", "Heading", "Approver", "Paper", "Role", "Separation"}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.__name__ not in ELSEWHERE], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind.__name__ not in ELSEWHERE], ids=lambda kind: kind.__name__
+)
 def test_every_key_is_documented(kind: type[models.Record]) -> None:
-    missing = [field.encode_name for field in msgspec.structs.fields(kind) if not re.search(rf"\b{field.encode_name}\b", TEXT)]
+    missing = [
+        field.encode_name for field in msgspec.structs.fields(kind) if not re.search(rf"\b{field.encode_name}\b", TEXT)
+    ]
     assert not missing

@@ -22,8 +22,22 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         hosts = sorted(str(host) for host in variables.get("ansible_play_hosts_all", []))
         args = dict(self._task.args)
-        answer = ask_gate({"operation": "authorize", "module": "authorize", "host": None, "check": bool(self._task.check_mode), "args": args, "hosts": hosts})
+        answer = ask_gate(
+            {
+                "operation": "authorize",
+                "module": "authorize",
+                "host": None,
+                "check": bool(self._task.check_mode),
+                "args": args,
+                "hosts": hosts,
+            }
+        )
         if answer.get("allowed") is not True:
             reasons = "; ".join(str(reason) for reason in answer.get("reasons", [])) or "no reason given"
-            return {**result, "failed": True, "sop_refused": True, "msg": f"refused by the gate: {reasons}. {answer.get('next') or HOW}"}
+            return {
+                **result,
+                "failed": True,
+                "sop_refused": True,
+                "msg": f"refused by the gate: {reasons}. {answer.get('next') or HOW}",
+            }
         return {**result, "changed": False, "sop_authorized": answer.get("case")}

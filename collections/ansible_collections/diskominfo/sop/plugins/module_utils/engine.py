@@ -68,6 +68,10 @@ class Engine(ABC):
     method: str = "stream"
     #: constant file name inside the snapshot, so that grouping and parent detection work
     dump_name: str = "dump"
+    #: how forms name the method of a backup
+    method_name: str = ""
+    #: whether quiesce() leaves the data closed (a fence), or only proves that nobody has it open
+    fences: bool = True
 
     def __init__(self, dataset: Json, secrets: Json) -> None:
         self.dataset = dataset
@@ -84,6 +88,9 @@ class Engine(ABC):
     def dump(self) -> DumpStream:
         """Start a consistent dump (method "stream")."""
         raise NotImplementedError(self.kind)
+
+    def settle(self, case: str) -> None:  # noqa: B027  # most engines exchange in one transaction and have nothing to settle
+        """Finish what a crash in the middle of an exchange left half named; nothing to do is the usual case."""
 
     def tree_path(self) -> str:
         """Absolute path that restic backs up (method "tree")."""

@@ -312,9 +312,7 @@ class Job:
 
     def settle(self) -> None:
         """Let the engine finish what a crash left open in an exchange, where it can leave something open."""
-        settle = getattr(self.engine, "settle", None)
-        if settle is not None:
-            settle(self.case)
+        self.engine.settle(self.case)
 
     def planned_manifest(self) -> Json:
         """The manifest of the planned snapshot."""

@@ -239,7 +239,7 @@ class PgClient:
                 env=environment,
                 cwd="/",
                 pass_fds=fds,
-                preexec_fn=die_with_parent(death),
+                preexec_fn=die_with_parent(death),  # noqa: PLW1509 (calls prctl only, no locks)
                 start_new_session=True,
                 user=uid,
                 group=gid,

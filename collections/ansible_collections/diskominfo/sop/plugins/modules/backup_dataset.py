@@ -110,7 +110,9 @@ def would_back_up(job: Job, version: str) -> Json:
 def work(job: Job) -> Json:
     """Store dump and manifest unless the period has one."""
     dataset, period, name = str(job.dataset["id"]), job.params["period"], job.params["name"]
-    counted = job.vault.counted(dataset, period)
+    # a check goes before the first real run too, when the vault is still to be made
+    absent = job.check_mode and not job.vault.ensure_repository(create=False)[0]
+    counted = [] if absent else job.vault.counted(dataset, period)
     if counted:
         return reused(job, counted[-1])
     version = str(job.engine.describe()["version"])
@@ -132,7 +134,7 @@ def work(job: Job) -> Json:
         "started": started,
         "finished": utc_now(),
         "engine_version": version,
-        "method": getattr(job.engine, "method_name", f"{job.engine.kind} | restic"),
+        "method": job.engine.method_name,
         "content": stored.content,
     }
     manifest_tags = {**tags, "sop-kind": "manifest", "sop-dump": stored.snapshot}

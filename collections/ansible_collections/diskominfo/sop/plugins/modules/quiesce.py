@@ -68,7 +68,7 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.host import (
 def work(job: Job) -> Json:
     """Fence and prove, or release."""
     engine, wanted = job.engine, job.params["state"]
-    fences = getattr(engine, "fences", True)
+    fences = engine.fences
     before = engine.is_quiesced()
     started = utc_now()
     proof: Json = {}

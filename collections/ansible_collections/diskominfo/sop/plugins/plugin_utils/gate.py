@@ -64,14 +64,29 @@ class GatedAction(ActionBase):
         where = f"{host}/{_name(args)}"
         given = [key for key in NEVER_GIVEN if key in args]
         if given:
-            return {**result, "failed": True, "msg": f"{where}: refused: {', '.join(given)} come from the gate, never from a play. {HOW}"}
+            return {
+                **result,
+                "failed": True,
+                "msg": f"{where}: refused: {', '.join(given)} come from the gate, never from a play. {HOW}",
+            }
         module = str(self._task.resolved_action or self._task.action)
         answer = ask_gate(
-            {"operation": self.operation(args), "module": module.rsplit(".", 1)[-1], "host": host, "check": bool(self._task.check_mode), "args": args}
+            {
+                "operation": self.operation(args),
+                "module": module.rsplit(".", 1)[-1],
+                "host": host,
+                "check": bool(self._task.check_mode),
+                "args": args,
+            }
         )
         if answer.get("allowed") is not True:
             reasons = "; ".join(str(reason) for reason in answer.get("reasons", [])) or "no reason given"
-            return {**result, "failed": True, "sop_refused": True, "msg": f"{where}: refused by the gate: {reasons}. {answer.get('next') or HOW}"}
+            return {
+                **result,
+                "failed": True,
+                "sop_refused": True,
+                "msg": f"{where}: refused by the gate: {reasons}. {answer.get('next') or HOW}",
+            }
         if not self._is_pipelining_enabled(module_style="new"):
             message = f"{where}: refused: pipelining is off, so secrets would be written to the host. Remove ansible_pipelining/ansible_ssh_pipelining and become methods that cannot pipeline."
             return {**result, "failed": True, "msg": message}

@@ -12,9 +12,7 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.engines.files impor
 from ansible_collections.diskominfo.sop.plugins.module_utils.engines.postgresql import PostgresqlEngine
 from ansible_collections.diskominfo.sop.plugins.module_utils.engines.sqlite import SqliteEngine
 
-ENGINES: dict[str, type[Engine]] = {
-    engine.kind: engine for engine in (FilesEngine, PostgresqlEngine, SqliteEngine)
-}
+ENGINES: dict[str, type[Engine]] = {engine.kind: engine for engine in (FilesEngine, PostgresqlEngine, SqliteEngine)}
 
 
 def load_engine(dataset: Json, secrets: Json) -> Engine:

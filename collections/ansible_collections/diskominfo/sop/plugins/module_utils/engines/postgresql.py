@@ -28,6 +28,7 @@ class PostgresqlEngine(Engine):
     """One database of a PostgreSQL server that runs on, or is reached from, this host."""
 
     kind = "postgresql"
+    method_name = "pg_dump -Fc -Z0 | restic"
     method = "stream"
     dump_name = "dump.pgdump"
 
