@@ -11,9 +11,11 @@ from sopctl.case import Case, Filed
 from sopctl.errors import SopctlError, UsageError
 from sopctl.findings import Finding
 from sopctl.ledger import Ledger, LedgerLine
-from sopctl.models import Document
+from sopctl.models import Document, TrustFile
+from sopctl.profile import LoadedProfile, Profile
 from sopctl.session import Session
 from sopctl.signing import BadSignature
+from sopctl.trust import Trust, root_pin
 
 
 def verify(session: Session, archive: Path, only: list[str]) -> tuple[list[Finding], int]:
@@ -27,20 +29,26 @@ def verify(session: Session, archive: Path, only: list[str]) -> tuple[list[Findi
     except SopctlError:
         lines = []  # verify() has named the break; what hangs on the ledger is then compared with nothing
     sealed = {line.ref: line for line in lines if line.kind == "record"}
-    digests = {ref: line.digests["tagmanifest"] for ref, line in sealed.items()}
+    digests = {ref: line.digests.get("tagmanifest", "") for ref, line in sealed.items()}
+    records = sorted((archive / "records").glob("*/*/*"))
+    trusts = {session.trust.digest: session.trust}
+    for path in records:
+        trust = _trust_of(session, path, lines)
+        if isinstance(trust, Trust):
+            trusts[trust.digest] = trust
 
     def check_signature(data: bytes, signature: bytes) -> list[str]:
-        line = next((line for line in sealed.values() if line.digests["tagmanifest"] == fsio.sha256_bytes(data)), None)
+        digest = fsio.sha256_bytes(data)
+        line = next((line for line in sealed.values() if line.digests.get("tagmanifest") == digest), None)
         try:
             key = signing.verify(data, signature, "sop-record")
         except BadSignature as error:
             return [str(error)]
         at = line.at if line else session.started
-        if session.trust.key_holder(key, at) is None:
+        if all(trust.key_holder(key, at) is None for trust in trusts.values()):
             return [f"key {signing.fingerprint(key)} was nobody's at {at}"]
         return []
 
-    records = sorted((archive / "records").glob("*/*/*"))
     known = {path.name for path in records}
     for record_id in only:
         if record_id not in known:
@@ -49,6 +57,7 @@ def verify(session: Session, archive: Path, only: list[str]) -> tuple[list[Findi
         records = [path for path in records if path.name in only]
         for path in records:
             findings += fixity.verify_record(path, check_signature)
+            findings += fixity.compare_with_ledger(path, digests)
     else:
         findings += fixity.verify_archive(archive, check_signature, digests)
     for path in records:
@@ -57,7 +66,11 @@ def verify(session: Session, archive: Path, only: list[str]) -> tuple[list[Findi
 
 
 def _documents(session: Session, record: Path, lines: list[LedgerLine]) -> list[Finding]:
-    """The case's documents inside a record: chain, signatures, and their lines in the ledger."""
+    """The case's documents inside a record: chain, signatures, and their lines in the ledger.
+
+    They are judged by the trust and the profile that were in force, which the record holds: an SOP that was revised or
+    an official who left since then does not break what was right.
+    """
     found: list[Finding] = []
     filed: list[Filed] = []
     for path in sorted((record / "data/case").glob("*.json")):
@@ -69,12 +82,35 @@ def _documents(session: Session, record: Path, lines: list[LedgerLine]) -> list[
             found.append(Finding("broken", record.name, name, "document-unreadable", error.message))
     if not filed or found:
         return found
-    profile = session.site.profile.profile
-    first = filed[0].document
-    if first.flow not in profile.flows:
-        return [Finding("unchecked", record.name, "data/case", "other-profile", f"made under profile {first.profile}")]
-    case = Case(first.case, record, first.flow, profile.flow(first.flow), filed)
-    context = replace(session.context(), lines=lines)
+    trust = _trust_of(session, record, lines)
+    if isinstance(trust, Finding):
+        return [trust]
+    try:
+        path = record / "data/profile.yml"
+        data = fsio.read_strict(path)
+        profile = LoadedProfile(models.from_yaml(Profile, data, path), fsio.sha256_bytes(data), path)
+        first = filed[0].document
+        case = Case(first.case, record, first.flow, profile.profile.flow(first.flow), filed)
+    except SopctlError as error:
+        return [Finding("broken", record.name, "data/profile.yml", "profile-unreadable", error.message)]
+    context = replace(session.context(), lines=lines, trust=trust, profile=profile)
     for reason in approval.examine(context, case, whole=False):
         found.append(Finding("broken", record.name, "data/case", "document-refused", reason))
     return found
+
+
+def _trust_of(session: Session, record: Path, lines: list[LedgerLine]) -> Trust | Finding:
+    """The trust that the record was made under, when the root signed it and the ledger saw it come into force."""
+    path, name = record / "data/trust/trust.yml", "data/trust/trust.yml"
+    try:
+        data, signature = fsio.read_strict(path), fsio.read_strict(path.with_name("trust.yml.sig"))
+        digest = fsio.sha256_bytes(data)
+        if digest == session.trust.digest:
+            return session.trust
+        if not any(line.kind == "trust" and line.digests.get("trust") == digest for line in lines):
+            return Finding("broken", record.name, name, "trust-unknown", "this trust was never in force here")
+        if signing.verify(data, signature, "sop-trust") not in root_pin().keys:
+            return Finding("unchecked", record.name, name, "trust-root", "signed by a root key that is not pinned here")
+        return Trust(models.from_yaml(TrustFile, data, path), digest, data, signature, session.trust.root_source)
+    except (SopctlError, BadSignature) as error:
+        return Finding("broken", record.name, name, "trust-unreadable", str(error))

@@ -48,22 +48,24 @@ def verify_archive(archive_root: Path, verify_signature: VerifySignature, sealed
         name = path.name
         if name in seen:
             findings.append(Finding("broken", name, "", "record-twice", "the archive holds this record twice"))
-        elif name not in sealed:
-            findings.append(Finding("broken", name, "", "record-unlisted", "the ledger does not know this record"))
         else:
-            findings += _compare_with_ledger(path, sealed[name])
+            findings += compare_with_ledger(path, sealed)
         seen.add(name)
     for name in sorted(set(sealed) - seen):
         findings.append(Finding("broken", name, "", "record-missing", "the ledger names this record, but it is gone"))
     return findings + list(_strays(archive_root / "records", archive_root))
 
 
-def _compare_with_ledger(path: Path, digest: str) -> Iterator[Finding]:
+def compare_with_ledger(path: Path, sealed: Mapping[str, str]) -> Iterator[Finding]:
+    """What speaks against this being the record that ``sealed`` (record id → tag manifest digest) knows."""
+    if path.name not in sealed:
+        yield Finding("broken", path.name, "", "record-unlisted", "the ledger does not know this record")
+        return
     try:
         actual = sha256_file(path / TAGMANIFEST)
     except SopctlError:
         return  # verify_record has named it already
-    if actual != digest:
+    if actual != sealed[path.name]:
         meaning = "this is not the tag manifest that was sealed: the ledger has another digest"
         yield Finding("broken", path.name, TAGMANIFEST, "record-exchanged", meaning)
 

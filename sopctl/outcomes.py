@@ -55,7 +55,8 @@ def restore_result(run: Run) -> str:
     wanted = {item["dataset"]["id"] for item in run.plan["items"]}
     if run.check:
         return "menunggu"
-    if run.outcome.rc == 0 and services_up(run) and all("finalise" in kinds.get(dataset, set()) for dataset in wanted):
+    finalised = all("finalise" in kinds.get(dataset, set()) for dataset in wanted)
+    if run.outcome.rc == 0 and services_up(run) and finalised and not run.outcome.problems:
         return "berhasil"
     if not services_up(run):
         return "gagal_layanan_mati"

@@ -343,7 +343,7 @@ def judge(request: RunRequest, outcome: RunOutcome) -> None:
         outcome.problems.append(f"the play did not come to its end (ansible exited {outcome.rc})")
     answered = {str(item.get("host")) for item in outcome.evidence}
     silent = [host for host in request.hosts if host not in answered and host not in outcome.unreachable]
-    if silent and not outcome.failures:
+    if silent and (outcome.rc == 0 or not outcome.failures):
         outcome.problems.append(f"planned hosts returned no evidence: {', '.join(silent)}")
     extra = answered - set(request.all_hosts)
     if extra:

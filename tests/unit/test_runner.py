@@ -60,7 +60,7 @@ def evidence(*hosts: str) -> list[Json]:
         (RunOutcome(rc=2, stats={}, evidence=evidence("srv01"), failures=[{"host": "srv02", "msg": "x"}]), None),
         (RunOutcome(rc=4, stats={}, evidence=evidence("srv01"), unreachable={"srv02": "no route"}), None),
         (
-            RunOutcome(rc=2, stats={}, failures=[{"host": "srv01", "msg": "x"}]),
+            RunOutcome(rc=0, stats={}, evidence=evidence("srv01"), failures=[{"host": "srv01", "msg": "x"}]),
             "planned hosts returned no evidence: srv02",
         ),
     ],

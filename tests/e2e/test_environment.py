@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""sopctl from cron, from a venv that is not activated, under locales that do not exist, from deep places, as anybody."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.checks import Done, all_verified, one_line_error
+from tests.e2e.conftest import make_local_site
+from tests.support.site_builder import SiteBuilder, installed_sopctl
+
+USER = "sopuji"
+CRON_PATH = "/usr/bin:/bin"
+
+
+def backed_up(site: SiteBuilder, done: Done) -> None:
+    """A backup ran and was proven."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row["due"] for row in site.run_json("schedule", "status")] == [False]
+    all_verified(site)
+
+
+def restored(site: SiteBuilder) -> None:
+    """A whole case, requested to executed."""
+    case = site.approved("antrean")
+    done = site.run("case", "execute", case, as_="pelaksana", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_from_cron(local_site: SiteBuilder) -> None:
+    """An environment of HOME and PATH, no terminal; the key lies in ~/.ssh; the venv is not on PATH.
+
+    The pin is given by the command line of the crontab, as /etc/sopctl is not a test's to write.
+    """
+    folder = local_site.home / ".ssh"
+    folder.mkdir(mode=0o700)
+    for name in ("pelaksana", "pelaksana.pub"):
+        shutil.copy(local_site.keys / name, folder / name.replace("pelaksana", "id_ed25519"))
+    local_site.env = {
+        "HOME": str(local_site.home),
+        "PATH": CRON_PATH,
+        "SOPCTL_ROOT": local_site.env["SOPCTL_ROOT"],
+    }
+    assert not shutil.which("ansible-playbook", path=CRON_PATH)
+    backed_up(local_site, local_site.run("schedule", "run", "--due", as_="pelaksana", check=False, cwd=Path("/")))
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"LANG": "id_ID.UTF-8", "LC_ALL": ""},
+        {"LC_ALL": "id_ID.UTF-8"},
+        {"LC_ALL": "C"},
+        {"LC_ALL": "POSIX", "PYTHONUTF8": "0"},
+        {"LANG": "", "LC_ALL": "", "PYTHONIOENCODING": "ascii"},
+    ],
+    ids=["LANG=id_ID", "LC_ALL=id_ID", "LC_ALL=C", "LC_ALL=POSIX", "ascii"],
+)
+def test_locale(local_site: SiteBuilder, locale: dict[str, str]) -> None:
+    """id_ID.UTF-8 is not generated here; reason and letter have characters that ASCII has not."""
+    assert "id_ID" not in subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False).stdout
+    local_site.env |= locale
+    backed_up(local_site, local_site.run("schedule", "run", "--due", as_="pelaksana", check=False))
+    words = ["--unit", "Bidang Mutasi – ñ", "--letter", local_site.letter(), "--letter-number", "800/№ 12"]
+    words += ["--reason", "août"]
+    done = local_site.run("case", "request", "restore", "--dataset", "antrean", *words, as_="pemohon", check=False)
+    assert done.returncode == 0, done.stderr
+    [case] = [row["case"] for row in local_site.run_json("case", "list") if row["flow"] == "restore"]
+    shown = local_site.run("case", "show", case, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert local_site.run_json("case", "show", case)["request"]["reason"] == "août"
+
+
+def test_from_a_deep_folder(tmp_path: Path) -> None:
+    """Control sockets and the gate's socket do not grow with the site's path."""
+    deep = tmp_path
+    while len(str(deep)) < 160:
+        deep = deep / "bidang aplikasi informatika"
+    deep.mkdir(parents=True)
+    site = make_local_site(deep)
+    backed_up(site, site.run("schedule", "run", "--due", as_="pelaksana", check=False, cwd=deep, site=True))
+    restored(site)
+
+
+def test_with_a_site_found_by_walking_up(local_site: SiteBuilder) -> None:
+    below = local_site.root / "register/datasets"
+    done = local_site.run("schedule", "run", "--due", as_="pelaksana", check=False, site=False, cwd=below)
+    backed_up(local_site, done)
+
+
+def test_two_runs_at_once(local_site: SiteBuilder) -> None:
+    """One does the work; the other says who is at it and leaves with 11, or finds the work done."""
+    first = local_site.start("schedule", "run", "--due", as_="pelaksana")
+    second = local_site.start("schedule", "run", "--due", as_="pelaksana")
+    said = {process.communicate()[0]: process.returncode for process in (first, second)}
+    assert sorted(said.values()) == [0, 11], said
+    [locked] = [text for text, code in said.items() if code == 11]
+    assert len(locked.strip().splitlines()) == 1, locked
+    assert "antrean" in locked
+    assert "pelaksana" in locked
+    assert len(local_site.records) == 1
+    assert len(local_site.run_json("case", "list")) == 1
+    all_verified(local_site)
+
+
+@pytest.fixture
+def ordinary() -> Iterator[str]:
+    """A user without any rights, with a home; made for the test when root runs it."""
+    if os.geteuid() != 0:
+        yield pwd.getpwuid(os.geteuid()).pw_name
+        return
+    subprocess.run(["userdel", "--remove", USER], capture_output=True, check=False)
+    subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", USER], check=True)
+    yield USER
+    subprocess.run(["userdel", "--remove", USER], capture_output=True, check=False)
+
+
+def test_as_an_ordinary_user(ordinary: str) -> None:
+    """Neither sopctl nor its modules need root where the data is the user's own."""
+    home = Path(pwd.getpwnam(ordinary).pw_dir)
+    with tempfile.TemporaryDirectory(prefix="sop-ordinary-", dir="/var/tmp") as name:
+        folder = Path(name)
+        site = make_local_site(folder)
+        site.env |= {"HOME": str(home), "USER": ordinary}
+        if os.geteuid() == 0:
+            site.letter()
+            subprocess.run(["chown", "-R", f"{ordinary}:", name], check=True)
+            site.sopctl = as_user(ordinary)
+        shown = site.run("schedule", "run", "--due", as_="pelaksana", check=False)
+        backed_up(site, shown)
+        assert {path.owner() for path in site.root.rglob("*")} == {ordinary}
+        restored(site)
+        all_verified(site)
+
+
+def as_user(user: str) -> list[str]:
+    """The command as that user. A checkout below /root is closed to everybody else: then reading alone is allowed."""
+    command = installed_sopctl()
+    plain = ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "--inh-caps=-all", "--"]
+    if subprocess.run([*plain, *command, "--version"], capture_output=True, check=False).returncode == 0:
+        return [*plain, *command]
+    readers = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
+    return [*plain[:-2], *readers, "--", *command]
+
+
+def test_without_anything(local_site: SiteBuilder) -> None:
+    """Not even HOME: the user's own from the password file is taken, or the missing thing is named."""
+    local_site.env = {"PATH": CRON_PATH}
+    done = local_site.run("case", "list", check=False)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in {0, 2}
+    if done.returncode:
+        one_line_error(done, 2)
+
+
+def test_json_is_json(local_site: SiteBuilder) -> None:
+    """Progress goes to stderr; stdout is one JSON value."""
+    done = local_site.run("schedule", "run", "--due", "--json", as_="pelaksana")
+    assert json.loads(done.stdout)["result"] == "berhasil"

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ctrl-C and kill at the worst moments: the running step ends, a stopped service comes up again, and the case converges."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.e2e.checks import all_verified, events, snapshots, wait_until
+from tests.lab.hosts import Lab
+from tests.lab.probe import wait_healthy
+from tests.support.site_builder import SiteBuilder
+
+pytestmark = pytest.mark.lab
+
+OLD = "UPDATE kepegawaian.pegawai SET nama = 'sesudah backup' WHERE id = 1"
+STATE = "SELECT count(*), min(nama) FILTER (WHERE id = 1) FROM kepegawaian.pegawai"
+
+
+@dataclass
+class Running:
+    """A sopctl at work, whose progress is read line by line."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+
+    def until(self, *words: str) -> None:
+        """Read on until a line holds all of ``words``."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if all(word in line for word in words):
+                return
+        raise AssertionError(f"ended ({self.process.wait()}) before {words}:\n{''.join(self.lines)}")
+
+    def interrupt(self) -> None:
+        """What a terminal sends on Ctrl-C: SIGINT to the whole foreground group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def end(self) -> int:
+        """Read to the end; the exit code."""
+        assert self.process.stdout is not None
+        self.lines += self.process.stdout.readlines()
+        code = self.process.wait(120)
+        assert "Traceback" not in self.text, self.text
+        return code
+
+    @property
+    def text(self) -> str:
+        """All output so far."""
+        return "".join(self.lines)
+
+
+@pytest.fixture(scope="module")
+def site(make_site: Callable[..., SiteBuilder], personnel: Callable[[], None]) -> SiteBuilder:
+    """A site with a backup of the personnel database, which has changed since."""
+    made = make_site("simpeg")
+    made.run("schedule", "run", "--due", as_="pelaksana")
+    return made
+
+
+@pytest.fixture
+def case(lab: Lab, site: SiteBuilder) -> str:
+    """An approved restore; the live data differs from the backup."""
+    lab.psql(OLD)
+    return site.approved("simpeg")
+
+
+def execute(site: SiteBuilder, case: str) -> Running:
+    """Start the execution of a case."""
+    return Running(site.start("case", "execute", case, "--json", as_="pelaksana"))
+
+
+def converge(lab: Lab, site: SiteBuilder, case: str) -> dict[str, Any]:
+    """Execute the case again as its operator would, once what still runs on the host has let go; it succeeds."""
+    deadline = time.monotonic() + 60
+    while True:
+        done = site.run("case", "execute", case, "--json", as_="pelaksana", check=False)
+        if done.returncode == 0:
+            break
+        assert "another run holds" in done.stdout + done.stderr or "locked" in done.stderr, done.stdout + done.stderr
+        assert time.monotonic() < deadline, done.stdout + done.stderr
+        time.sleep(1)
+    result: dict[str, Any] = json.loads(done.stdout)
+    whole(lab, new=True)
+    kept = f"simpeg__before_{case.lower().replace('-', '')}"
+    assert kept in lab.databases()
+    assert not [name for name in lab.databases() if "shadow" in name]
+    assert site.run_json("case", "show", case)["due"]["act"] != "execute"
+    all_verified(site)
+    return result
+
+
+def whole(lab: Lab, *, new: bool) -> None:
+    """The service is up, and the data wholly that of the backup (``new``) or wholly that from before."""
+    assert wait_healthy(f"{lab.web_url}/health", 10), "the service is down"
+    count, name = lab.psql(STATE).split("|")
+    assert count == "2000"
+    assert (name != "sesudah backup") is new
+
+
+# --- Ctrl-C ----------------------------------------------------------------------------------------------------
+
+
+def test_first_interrupt_lets_the_running_step_end(lab: Lab, make_site: Callable[..., SiteBuilder]) -> None:
+    """During a backup: the step that runs ends, nothing more begins, the record is sealed, the next run completes it."""
+    fresh = make_site("simpeg", "berkas")
+    running = Running(fresh.start("schedule", "run", "--due", "--json", as_="pelaksana"))
+    running.until('"kind": "backup"', '"host": "file01"')
+    running.interrupt()
+    code = running.end()
+    assert code == 130, running.text
+    assert "Interrupted" in running.text
+    [record] = fresh.records
+    assert [event for event in events(record) if event["event"] == "playbook_on_stats"], "Ansible came to its own end"
+    all_verified(fresh)
+    assert fresh.run("schedule", "run", "--due", as_="pelaksana").returncode == 0
+    assert all(not row["due"] for row in fresh.run_json("schedule", "status"))
+    all_verified(fresh)
+    assert len(snapshots(lab, fresh)) == 4, "each dataset has one dump and one manifest; none was stored twice"
+
+
+def test_second_interrupt_stops_at_once(lab: Lab, make_site: Callable[..., SiteBuilder]) -> None:
+    fresh = make_site("simpeg")
+    running = Running(fresh.start("schedule", "run", "--due", "--json", as_="pelaksana"))
+    running.until("Stream the dump")
+    time.sleep(0.5)
+    running.interrupt()
+    time.sleep(0.3)
+    began = time.monotonic()
+    running.interrupt()
+    assert running.end() == 130, running.text
+    assert time.monotonic() - began < 20
+    all_verified(fresh)
+    assert wait_until(
+        lambda: fresh.run("schedule", "run", "--due", as_="pelaksana", check=False).returncode == 0, 60
+    )
+    assert all(not row["due"] for row in fresh.run_json("schedule", "status"))
+
+
+def test_interrupt_while_staging_leaves_the_old_data(lab: Lab, site: SiteBuilder, case: str) -> None:
+    running = execute(site, case)
+    running.until('"task"', "Bring each dataset to its state")
+    time.sleep(1)
+    running.interrupt()
+    assert running.end() == 130, running.text
+    whole(lab, new=False)
+    all_verified(site)
+    converge(lab, site, case)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_interrupt_while_the_service_is_stopped_waits(lab: Lab, site: SiteBuilder, case: str, times: int) -> None:
+    """Between stop and swap nobody gets the service left down, however often they press the keys."""
+    running = execute(site, case)
+    running.until('"kind": "service"', '"host": "web01"')
+    for _ in range(times):
+        running.interrupt()
+        time.sleep(0.1)
+    assert running.end() == 0, running.text
+    assert "finishing until it is up again" in running.text
+    whole(lab, new=True)
+    all_verified(site)
+    assert site.run_json("case", "show", case)["due"]["act"] != "execute"
+
+
+# --- kill -9 ---------------------------------------------------------------------------------------------------
+
+
+def kill(running: Running) -> None:
+    """What the kernel does to sopctl when memory is short, and wait until its Ansible is gone too."""
+    marker = str(running.process.pid)
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", marker], capture_output=True, text=True, check=False).stdout
+    running.process.kill()
+    running.process.wait()
+    assert wait_until(lambda: not any(alive(int(pid)) for pid in children.split()), 60), "Ansible runs on"
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return bool(done.stdout.strip()) and not done.stdout.startswith("Z")
+
+
+def test_kill_while_staging(lab: Lab, site: SiteBuilder, case: str) -> None:
+    running = execute(site, case)
+    running.until('"task"', "Bring each dataset to its state")
+    time.sleep(1.5)
+    kill(running)
+    whole(lab, new=False)
+    converge(lab, site, case)
+
+
+def test_kill_between_stop_and_swap(lab: Lab, site: SiteBuilder, case: str) -> None:
+    """The service stays down (nobody is there to start it); executing the case again brings all to its end."""
+    running = execute(site, case)
+    running.until('"kind": "service"', '"host": "web01"')
+    kill(running)
+    converge(lab, site, case)
+
+
+def test_kill_between_swap_and_start(lab: Lab, site: SiteBuilder, case: str) -> None:
+    running = execute(site, case)
+    running.until('"kind": "swap"')
+    kill(running)
+    converge(lab, site, case)
+
+
+def test_what_killed_runs_left_is_told(site: SiteBuilder) -> None:
+    """Their artifacts wait in .state, and doctor names them."""
+    done = site.run("doctor", check=False)
+    assert "broke off before its record was sealed" in done.stdout
