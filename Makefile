@@ -10,7 +10,7 @@ PYTEST ?=
 export PYTHONDONTWRITEBYTECODE := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 SKIPPING := $(if $(filter-out 0,$(SKIP_LAB)),1)
-WORKERS := -n auto --dist loadgroup
+WORKERS := -n auto
 LAB := python tests/lab/lab.py
 
 .NOTPARALLEL:
@@ -56,7 +56,7 @@ test-integration: deps venv pyc ## tests/integration: modules and engines on thi
 	pytest $(WORKERS) tests/integration $(PYTEST)
 
 test-e2e: deps venv pyc $(if $(SKIPPING),,lab) ## tests/e2e: sopctl as people use it, in the lab
-	pytest $(WORKERS) tests/e2e $(if $(SKIPPING),-m "not lab") $(PYTEST)
+	pytest tests/e2e $(if $(SKIPPING),-m "not lab") $(PYTEST)
 
 molecule: deps venv pyc lab ## the molecule scenario of each role, in the lab
 	pytest tests/e2e/test_molecule.py $(PYTEST)

@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
 from typing import Any
 
-from sopctl import approval, archive, clock, content, forms, fsio, indonesian
+from sopctl import clock, forms, indonesian
 from sopctl.case import Case, Filed
 from sopctl.execution import Run
 from sopctl.forms import BackupForm, BackupRow, FormHeader, Letterhead, Official, RestoreForm, RestoreRequestForm
@@ -105,6 +102,8 @@ def steps(session: Session, case: Case, run: Run | None, operator: str) -> tuple
         duration = clock.seconds_between(previous, at) if previous and at else None
         if run is not None and step.act == "execute":
             duration = clock.seconds_between(run.started, run.finished)
+        elif filed_here and step.act == "execute":
+            duration = seconds(filed_here.document.body.get("started"), filed_here.document.body.get("finished"))
         rows.append(_row(session, case, step, at, person, duration))
         previous = at or previous
     return tuple(rows)
@@ -256,20 +255,20 @@ def request_forms(session: Session, case: Case) -> list[RestoreRequestForm]:
                 classification=dataset.classification,
                 data_owner=dataset.owner_unit,
                 overwrite=True,
-                requester=_signed(session, asked),
-                decider=_signed(session, decided) if decided else official(session, decider_role),
+                requester=signed(session, asked),
+                decider=signed(session, decided) if decided else official(session, decider_role),
                 deadline=request.get("deadline"),
                 letter_sha256=request["letter"]["sha256"],
                 contact=request.get("contact") or "",
                 data_set_aside_since=since,
                 decision_reason=decision.get("reason") or "",
-                disposer=_signed(session, disposed) if disposed else None,
+                disposer=signed(session, disposed) if disposed else None,
             )
         )
     return found
 
 
-def _signed(session: Session, filed: Filed) -> Official:
+def signed(session: Session, filed: Filed) -> Official:
     actor = filed.document.actor
     person = next((entry for entry in session.trust.file.people if entry.id == actor.person), None)
     title = session.site.profile.profile.roles[actor.role].title
@@ -330,7 +329,7 @@ def restore_forms(session: Session, case: Case, run: Run, operator: Signer) -> l
                 verification=_verification(stage, run),
                 operator=official(session, operator_role(case), operator.person, run.finished),
                 checker=official(session, checker_role),
-                decider=_signed(session, decided) if decided else None,
+                decider=signed(session, decided) if decided else None,
                 started=run.started,
                 finished=run.finished,
                 tables=count,
@@ -428,137 +427,3 @@ def _clock(session: Session, at: str) -> str:
 
 def _rollback(own: list[Json]) -> str:
     return "data lama dikembalikan" if any(entry["kind"] == "revert" for entry in own) else ""
-
-
-# --- the bag ---------------------------------------------------------------------------------------------------
-
-
-def seal_run(session: Session, case: Case, run: Run, operator: Signer) -> Path:
-    """Seal the run's record and enter it into the ledger; returns the bag."""
-    made: list[forms.Form] = (
-        [backup_form(session, case, run, operator)]
-        if run.plan["operation"] == "backup"
-        else list(restore_forms(session, case, run, operator))
-    )
-    files = _form_files(session, made, "form")
-    for filed in case.filed:
-        files[f"case/{filed.path.name}"] = filed.data
-        files[f"case/{filed.path.name}.sig"] = filed.signature
-    for at, form in enumerate(request_forms(session, case) if case.request else [], 1):
-        files |= _form_files(session, [form], "permintaan" if at == 1 else f"permintaan-{at:02d}")
-    files |= {
-        "plan.json": fsio.canonical_json(run.plan),
-        "evidence.json": (
-            json.dumps(run.outcome.evidence, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-        ).encode(),
-        "trust/trust.yml": session.trust.data,
-        "trust/trust.yml.sig": session.trust.signature,
-        "trust/allowed_signers": session.trust.allowed_signers().encode(),
-        "profile.yml": fsio.read_strict(session.site.profile.path),
-        "run/events.jsonl.zst": run.folder / "events.jsonl.zst",
-        "run/stdout.txt": run.folder / "stdout.txt",
-        "run/inventory.json": run.inventory,
-        "run/known_hosts": run.known_hosts.encode(),
-        "run/result.json": fsio.canonical_json(result_json(run)),
-        "versions.json": fsio.canonical_json(
-            {**content.versions(), "code": session.code, "root": session.trust.root_source, "mode": "guard rail"}
-        ),
-    }
-    if run.plan_signature:
-        files["plan.json.sig"] = run.plan_signature
-    if run.plan["operation"] == "backup" and session.site.schedule_path.exists():
-        files["schedule.yml"] = fsio.read_strict(session.site.schedule_path)
-        signature = session.site.schedule_path.with_name("schedule.yml.sig")
-        if signature.exists():
-            files["schedule.yml.sig"] = fsio.read_strict(signature)
-    info = {
-        "Source-Organization": session.site.config.agency.nama,
-        "External-Description": f"{run.plan['operation']} {case.id}",
-        "Sop-Case": case.id,
-        "Sop-Operator": operator.person.id,
-    }
-    bag = archive.seal_record(
-        session.site.archive, run.id, "run", files, info, sign=lambda data: session.sign(data, "sop-record", operator)
-    )
-    session.ledger.append(
-        "record", run.id, {"tagmanifest": fsio.sha256_file(bag / "tagmanifest-sha256.txt")}, unique=True
-    )
-    for name in ("events.jsonl.zst", "stdout.txt"):
-        (run.folder / name).unlink(missing_ok=True)
-    run.folder.rmdir()
-    return bag
-
-
-def result_json(run: Run) -> Json:
-    """What the run did, in one small file."""
-    outcome = run.outcome
-    return {
-        "schema": "sop-run/v1",
-        "run": run.id,
-        "check": run.check,
-        "started": run.started,
-        "finished": run.finished,
-        "rc": outcome.rc,
-        "status": outcome.status,
-        "changed": outcome.changed,
-        "events": outcome.events,
-        "interrupted": outcome.interrupted,
-        "stats": outcome.stats,
-        "failures": outcome.failures,
-        "unreachable": outcome.unreachable,
-        "problems": outcome.problems,
-    }
-
-
-def _form_files(session: Session, made: list[forms.Form], name: str) -> dict[str, bytes | Path]:
-    files: dict[str, bytes | Path] = {}
-    for at, form in enumerate(made, 1):
-        stem = name if at == 1 else f"{name}-{at:02d}"
-        files[f"{stem}.json"] = fsio.canonical_json(forms.form_json(form))
-        files[f"{stem}.html"] = forms.render_html(form, session.site.templates).encode()
-    return files
-
-
-def seal_case(session: Session, case: Case, signer: Signer) -> Path:
-    """Seal the closed case: its documents, and its request form as it ended."""
-    files: dict[str, bytes | Path] = {}
-    for filed in case.filed:
-        files[f"case/{filed.path.name}"] = filed.data
-        files[f"case/{filed.path.name}.sig"] = filed.signature
-    for at, form in enumerate(request_forms(session, case), 1):
-        files |= _form_files(session, [form], "form" if at == 1 else f"form-{at:02d}")
-    for attachment in sorted((case.folder / "attachments").glob("*")) if (case.folder / "attachments").is_dir() else []:
-        digest = fsio.sha256_file(attachment).encode()
-        files[f"attachments/{re.sub(r'[^A-Za-z0-9._-]', '_', attachment.name)}.sha256"] = digest + b"\n"
-    files |= {
-        "trust/trust.yml": session.trust.data,
-        "trust/trust.yml.sig": session.trust.signature,
-        "trust/allowed_signers": session.trust.allowed_signers().encode(),
-    }
-    files["profile.yml"] = fsio.read_strict(session.site.profile.path)
-    state = case.state
-    files["case.json"] = fsio.canonical_json(
-        {
-            "schema": "sop-case/v1",
-            "case": case.id,
-            "outcome": state.outcome,
-            "runs": [line.ref.split("/")[1] for line in approval.executions(session.context(), case.id)],
-        }
-    )
-    info = {
-        "Source-Organization": session.site.config.agency.nama,
-        "External-Description": f"case {case.id}: {state.outcome}",
-        "Sop-Case": case.id,
-    }
-    bag = archive.seal_record(
-        session.site.archive,
-        f"{case.id}-C",
-        "case",
-        files,
-        info,
-        sign=lambda data: session.sign(data, "sop-record", signer),
-    )
-    session.ledger.append(
-        "record", f"{case.id}-C", {"tagmanifest": fsio.sha256_file(bag / "tagmanifest-sha256.txt")}, unique=True
-    )
-    return bag

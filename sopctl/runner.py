@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,7 +208,7 @@ class _Collector:
             failure = {
                 "host": result.get("sop_host") or data.get("host"),
                 "task": data.get("task"),
-                "msg": reason(result.get("msg")),
+                "msg": reason(result.get("msg"), unreachable=bool(result.get("sop_unreachable"))),
                 "dataset": _dataset(result),
             }
             if failure in self.outcome.failures:
@@ -296,6 +297,8 @@ def run(request: RunRequest, redactor: Redactor, progress: Callable[[Json], None
     config.prepare()
     config.env = _runner_environment(config.env, request, known)
     config.cwd = str(request.folder / "project")
+    if shutil.which("setpriv"):  # an Ansible whose terminal is gone waits for ever; nothing is granted to it then anyway
+        config.command = ["setpriv", "--pdeathsig", "KILL", "--", *config.command]
     stop.install(str(request.folder))
     try:
         runner = Runner(config, event_handler=collector)
@@ -339,11 +342,11 @@ def _close_masters(folder: Path) -> None:
 
 def judge(request: RunRequest, outcome: RunOutcome) -> None:
     """Add to ``problems`` whatever makes the run not believable. A run that failed plainly needs no more reasons."""
-    if outcome.stats is None:
+    if outcome.stats is None and (outcome.rc == 0 or not outcome.interrupted):
         outcome.problems.append(f"the play did not come to its end (ansible exited {outcome.rc})")
     answered = {str(item.get("host")) for item in outcome.evidence}
     silent = [host for host in request.hosts if host not in answered and host not in outcome.unreachable]
-    if silent and (outcome.rc == 0 or not outcome.failures):
+    if silent and (outcome.rc == 0 or not (outcome.failures or outcome.interrupted)):
         outcome.problems.append(f"planned hosts returned no evidence: {', '.join(silent)}")
     extra = answered - set(request.all_hosts)
     if extra:

@@ -7,17 +7,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sopctl import approval, clock, filing, fsio, vault
+from sopctl import approval, clock, fsio, sealing, vault
 from sopctl import case as cases
 from sopctl import plan as plans
-from sopctl import schedule as schedules
 from sopctl.case import Case
 from sopctl.errors import GateRefused, UsageError
 from sopctl.execution import Run, execute
 from sopctl.forms import RESULT_TEXT
-from sopctl.models import Json, ScheduleEntry
+from sopctl.models import Json
 from sopctl.outcomes import backup_result, dataset_result, exit_code, restore_result
 from sopctl.profile import Step
 from sopctl.session import Session, Signer
@@ -100,7 +98,7 @@ def request(
         site.dataset(dataset)
     if len(set(datasets)) != len(datasets):
         raise UsageError("a dataset is named twice", where="--dataset")
-    if letter_date and not re.fullmatch(r"\d{4}-\d\d-\d\d", letter_date):
+    if letter_date and not clock.is_time(f"{letter_date}T00:00:00Z"):
         raise UsageError(f"{letter_date!r} is not a date", where="--letter-date", hint="Write it as 2026-11-22.")
     data = _letter(letter)
     for dataset in datasets:
@@ -177,7 +175,7 @@ def act(
         raise GateRefused(reasons, where=case.id)
     case = session.file(case, step, signer, role, body(case, step))
     if case.state.closed:
-        session.say(f"record {filing.seal_case(session, case, signer).name} sealed")
+        session.say(f"record {sealing.seal_case(session, case, signer).name} sealed")
     return case
 
 
@@ -279,17 +277,17 @@ def execute_case(
         return approval.gate_case(context, session.case(case_id), current, signer.person.id, role)
 
     run = execute(session, plan, decide, signer, check=check, progress=progress)
-    return _finish(session, case, flow_step, signer, role, run)
+    return finish(session, case, flow_step, signer, role, run)
 
 
-def _finish(session: Session, case: Case, step: Step, signer: Signer, role: str, run: Run) -> Executed:
-    record = filing.seal_run(session, case, run, signer)
+def finish(session: Session, case: Case, step: Step, signer: Signer, role: str, run: Run) -> Executed:
+    record = sealing.seal_run(session, case, run, signer)
     restore = run.plan["operation"] == "restore"
     result = restore_result(run) if restore else backup_result(run)
     if (
         not run.check
         and (not restore or result != "gagal_layanan_mati")
-        and not (run.outcome.interrupted and result == "gagal")
+        and not _due_again(run, result)
     ):
         body: Json = {
             "run": run.id,
@@ -306,182 +304,7 @@ def _finish(session: Session, case: Case, step: Step, signer: Signer, role: str,
     return Executed(run, record, case, int(exit_code(run)), result)
 
 
-# --- schedule --------------------------------------------------------------------------------------------------
-
-
-def schedule_status(session: Session) -> list[schedules.Due]:
-    """Every line of the schedule with what the records prove."""
-    return schedules.status(session.site.schedule(), vault.catalogue(session.site), clock.now(), session.site.tz)
-
-
-def run_schedule(
-    session: Session,
-    person: str | None,
-    key: str | None,
-    *,
-    only: list[str],
-    check: bool,
-    progress: Callable[[Json], None],
-) -> Executed | None:
-    """Run what is due now (or ``only`` these datasets, due or not); None when nothing is."""
-    site = session.site
-    signer = session.signer(person, key)
-    flow_name = site.profile.profile.schedule_flow()
-    if flow_name is None:
-        raise UsageError(
-            f"profile {site.profile.profile.id} has no schedule",
-            hint="Its backups are requested: sopctl case request backup.",
-        )
-    flow = site.profile.profile.flow(flow_name)
-    role = session.role(signer.person, flow.steps[0].by, f"execution (step {flow.steps[0].nomor})")
-    entries = _entries_to_run(session, only)
-    if not entries:
-        return None
-    year = clock.parse(clock.now()).astimezone(site.tz).strftime("%Y")
-    schedule, data = site.schedule(), fsio.read_strict(site.schedule_path)
-    signature_path = site.schedule_path.with_name("schedule.yml.sig")
-    signature = fsio.read_strict(signature_path) if signature_path.exists() else None
-
-    def decide(current: Json) -> list[str]:
-        if check:
-            return approval.targets(session.context(), current)
-        return approval.gate_schedule(session.context(), schedule, data, signature, current, signer.person.id, role)
-
-    probe = plans.backup_plan(site, "BKP-0000-0000", entries, clock.now())
-    reasons = decide(probe)
-    if reasons:
-        raise GateRefused(reasons, where="schedule.yml", hint="Nothing was started and no connection opened.")
-    if check:
-        checks = sum(
-            1 for line in session.ledger.lines() if line.kind == "run-started" and line.ref.startswith(f"CEK-{year}-")
-        )
-        case = Case(f"CEK-{year}-{checks + 1:04d}", site.cases, flow_name, flow, [])
-    else:
-        folder = cases.create_folder(site.cases, "backup", year)
-        case = Case(folder.name, folder, flow_name, flow, [])
-    try:
-        plan = plans.backup_plan(site, case.id, entries, clock.now())
-        run = execute(session, plan, decide, signer, check=check, progress=progress)
-        return _finish(session, case, flow.steps[0], signer, role, run)
-    finally:
-        if not check:
-            _drop_unused(session, case)
-
-
-def _drop_unused(session: Session, case: Case) -> None:
-    """A folder whose run never started is no case."""
-    if not any(case.folder.iterdir()) and not approval.executions(session.context(), case.id):
-        case.folder.rmdir()
-
-
-def _entries_to_run(session: Session, only: list[str]) -> list[ScheduleEntry]:
-    found = []
-    known = {entry.entry.dataset for entry in schedule_status(session)}
-    for dataset in only:
-        session.site.dataset(dataset)
-        if dataset not in known:
-            raise UsageError(
-                f"dataset {dataset!r} is not in the schedule",
-                where="schedule.yml",
-                hint=f"Scheduled: {', '.join(sorted(known))}.",
-            )
-    for line in schedule_status(session):
-        if line.entry.dataset in only or (not only and line.due):
-            found.append(line.entry)
-    return found
-
-
-def sign_schedule(session: Session, person: str | None, key: str | None) -> Path:
-    """Sign ``schedule.yml`` as the standing order."""
-    schedule = session.site.schedule()
-    signer = session.signer(person, key)
-    session.role(signer.person, session.site.profile.profile.schedule_signers(), "signing the schedule")
-    data = fsio.read_strict(session.site.schedule_path)
-    signature = session.sign(data, "sop-schedule", signer)
-    reasons = approval.standing_order(session.context(), schedule, data, signature)
-    if reasons:
-        raise GateRefused(reasons, where=str(session.site.schedule_path))
-    path = session.site.schedule_path.with_name("schedule.yml.sig")
-    fsio.write_atomic(path, signature)
-    session.ledger.append(
-        "schedule", "schedule", {"schedule": fsio.sha256_bytes(data), "signature": fsio.sha256_bytes(signature)}
-    )
-    return path
-
-
-# --- what waits ------------------------------------------------------------------------------------------------
-
-
-def waiting(session: Session) -> list[Json]:
-    """Open cases: whose turn it is, what is due, and how much of the step's time is left (seconds; negative: late)."""
-    found: list[Json] = []
-    for case in session.all_cases():
-        state = case.state
-        if state.due is None:
-            continue
-        since = case.filed[-1].document.at if case.filed else None
-        left: int | None = None
-        if since and state.due.sla:
-            left = clock.duration_seconds(state.due.sla) - clock.seconds_between(since, clock.now())
-        by = [state.due.gate.decide] if state.due.gate else state.due.by
-        found.append(
-            {
-                "case": case.id,
-                "flow": case.flow_name,
-                "step": state.due.nomor,
-                "act": state.due.act,
-                "by": by,
-                "text": state.due.text,
-                "left": left,
-                "broken": state.reasons,
-            }
-        )
-    return found
-
-
-def summary(session: Session, case: Case) -> Json:
-    """Everything `case show` prints: who, what, when, how long against mutu baku, signature state."""
-    context = session.context()
-    rows: list[Json] = []
-    previous: str | None = None
-    for filed in case.filed:
-        document = filed.document
-        step = case.flow.step(document.step)
-        single: Any = Case(case.id, case.folder, case.flow_name, case.flow, [filed])
-        reasons = approval.examine_one(context, single, filed)
-        took = clock.seconds_between(previous, document.at) if previous else None
-        rows.append(
-            {
-                "seq": document.seq,
-                "step": step.nomor,
-                "act": document.act,
-                "person": document.actor.person,
-                "role": document.actor.role,
-                "at": document.at,
-                "took": took,
-                "limit": clock.duration_seconds(step.sla) if step.sla else None,
-                "decision": document.body.get("decision"),
-                "reason": document.body.get("reason"),
-                "result": document.body.get("result"),
-                "record": document.body.get("record"),
-                "signature": "valid" if not reasons else "; ".join(reasons),
-            }
-        )
-        previous = document.at
-    state = case.state
-    return {
-        "case": case.id,
-        "flow": case.flow_name,
-        "outcome": state.outcome,
-        "due": None
-        if state.due is None
-        else {
-            "step": state.due.nomor,
-            "act": state.due.act,
-            "by": [state.due.gate.decide] if state.due.gate else state.due.by,
-            "text": state.due.text,
-        },
-        "problems": approval.examine(context, case),
-        "request": case.request,
-        "documents": rows,
-    }
+def _due_again(run: Run, result: str) -> bool:
+    """An interrupted run that put no other data in place is no execution: its step stays due."""
+    swapped = any(entry["kind"] == "swap" and not entry.get("failed") for entry in run.outcome.evidence)
+    return run.outcome.interrupted and not swapped and result in {"gagal", "gagal_dikembalikan"}

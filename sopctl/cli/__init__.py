@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -11,7 +12,7 @@ import click
 from sopctl import __version__
 from sopctl.cli import cases, demo, records, schedules, sites, trusts
 from sopctl.cli.common import Settings
-from sopctl.errors import ExitCode, SopctlError
+from sopctl.errors import ExitCode, SopctlError, UsageError
 from sopctl.output import Output
 
 TRACEBACK_ENV = "SOPCTL_TRACEBACK"
@@ -56,20 +57,42 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code; every error a user can cause is one line."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character is no failure
     output = Output("--json" in words)
     try:
+        _require_text(words)
         value = main_group.main(args=words, prog_name="sopctl", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt, BrokenPipeError):
         output.remark("Interrupted.")
         return int(ExitCode.INTERRUPTED)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return int(ExitCode.USAGE)
+    except click.ClickException as error:
+        output.error(_misused(error))
         return int(ExitCode.USAGE)
     except Exception as error:
         known = _known(error)
         output.error(known)
         return int(known.exit_code)
     return value if isinstance(value, int) else int(ExitCode.OK)
+
+
+def _require_text(words: list[str]) -> None:
+    """UsageError when the locale could not decode a word: it would be signed as something else than was typed."""
+    for word in words:
+        if not word.isascii() and any("\udc80" <= char <= "\udcff" for char in word):
+            shown = word.encode("utf-8", "backslashreplace").decode()
+            raise UsageError("is not text in this locale", where=shown, hint="Set LC_ALL=C.UTF-8 and try again.")
+
+
+def _misused(error: click.ClickException) -> UsageError:
+    """click's own complaint as one of ours, in one line."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"See {context.command_path} --help." if context else ""
+    return UsageError(error.format_message(), hint=hint)
 
 
 def _known(error: Exception) -> SopctlError:

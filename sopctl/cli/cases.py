@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sopctl import filing, forms, fsio, workflow
+from sopctl import filing, forms, fsio, overview, workflow
 from sopctl.case import Case
 from sopctl.cli.common import Settings, acting, settings, with_json
 from sopctl.errors import UsageError
@@ -235,7 +235,7 @@ def show(config: Settings, case_id: str, html: Path | None) -> None:
     """Show a case like its paper file."""
     session = config.session
     found = session.case(case_id)
-    value = workflow.summary(session, found)
+    value = overview.summary(session, found)
     if html:
         made = filing.request_forms(session, found)
         if not made:
@@ -323,7 +323,7 @@ def next_turn(config: Settings) -> None:
 
 
 def _waiting(config: Settings) -> None:
-    value = workflow.waiting(config.session)
+    value = overview.waiting(config.session)
 
     def render(output: Output) -> None:
         if not value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from sopctl import clock, workflow
+from sopctl import clock, standing
 from sopctl import schedule as schedules
 from sopctl.cli.cases import show_run
 from sopctl.cli.common import Settings, acting, settings, with_json
@@ -24,7 +24,7 @@ def schedule() -> None:
 @settings
 def sign(config: Settings, person: str | None, key: str | None) -> None:
     """Sign schedule.yml as the standing order."""
-    path = workflow.sign_schedule(config.session, person, key)
+    path = standing.sign_schedule(config.session, person, key)
     config.output.result({"signature": str(path)}, lambda output: output.line(f"signed: {path}"))
 
 
@@ -33,7 +33,7 @@ def sign(config: Settings, person: str | None, key: str | None) -> None:
 @settings
 def status(config: Settings) -> int:
     """Show what is proven, due and missed. Exit 31 when a past period has no verified backup."""
-    lines = workflow.schedule_status(config.session)
+    lines = standing.schedule_status(config.session)
     site = config.session.site
     value = [
         {
@@ -80,12 +80,12 @@ def run_(config: Settings, due: bool, only: tuple[str, ...], check: bool, person
     """Run the schedule: back up, prove, name, secure, fill the form."""
     if due == bool(only):
         raise click.UsageError("Give --due, or --dataset ID.")
-    done = workflow.run_schedule(
+    done = standing.run_schedule(
         config.session, person, key, only=list(only), check=check, progress=Progress(config.output, check=check)
     )
     if done is not None:
         return show_run(config, done)
-    lines = workflow.schedule_status(config.session)
+    lines = standing.schedule_status(config.session)
     value = {"changed": 0, "done": {line.entry.dataset: line.done.record for line in lines if line.done}}
 
     def render(output: Output) -> None:

@@ -12,6 +12,8 @@ from sopctl.cli.common import Settings, settings, with_json
 from sopctl.models import to_json
 from sopctl.output import Output
 
+DAYS = click.IntRange(1, 3660)
+
 
 @click.group()
 def trust() -> None:
@@ -54,7 +56,7 @@ def init(config: Settings, root_key: Path, no_passphrase: bool) -> None:
 @click.option(
     "--service", is_flag=True, help="A service identity (CI): executes what the schedule allows, nothing else."
 )
-@click.option("--days", default=366, show_default=True, help="How long role and key hold.")
+@click.option("--days", type=DAYS, default=366, show_default=True, help="How long role and key hold.")
 @with_json
 @settings
 def add(
@@ -80,7 +82,7 @@ def add(
 
 @trust.command()
 @click.option("--key", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The root key.")
-@click.option("--days", default=366, show_default=True, help="How long the trust holds.")
+@click.option("--days", type=DAYS, default=366, show_default=True, help="How long the trust holds.")
 @with_json
 @settings
 def sign(config: Settings, key: Path, days: int) -> None:

@@ -132,7 +132,7 @@ def test_unknown_key_in_a_document(site: SiteBuilder) -> None:
 
 
 def test_unknown_dataset(site: SiteBuilder) -> None:
-    words = ["--unit", "u", "--letter", site.letter(), "--letter-number", "1", "--reason", "r"]
+    words = ["--unit", "u", "--letter", str(site.letter()), "--letter-number", "1", "--reason", "r"]
     done = site.run("case", "request", "restore", "--dataset", "antrian", *words, as_="pemohon", check=False)
     one_line_error(done, 2, "antrian", "antrean")
     done = site.run("schedule", "run", "--dataset", "antrian", as_="pelaksana", check=False)

@@ -20,10 +20,8 @@ import pytest
 import sopctl
 from sopctl.demo.place import MARKER, Place, load, reachable
 
-pytestmark = pytest.mark.xdist_group("demo")  # the tests share two tellings
-
 NOBODY = 65534
-LIMIT = 400  # seconds; the promise is 120 on an idle machine, and here two demos run at once, beside other tests
+LIMIT = 400  # seconds; the promise is 120, on a machine that has nothing else to do
 DEEP = (
     "folder-names-as-long-as-people-make-them/so-that-no-unix-socket-would-fit-below-them/and-one-more-for-good-measure"
 )
@@ -76,136 +74,123 @@ def running(folder: Path) -> list[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def open_folder() -> Iterator[Path]:
-    """A folder that an ordinary user may have as home, when the tests run as root."""
-    folder = Path(tempfile.mkdtemp(prefix="demo-test-"))
-    if os.geteuid() == 0:
-        os.chown(folder, NOBODY, NOBODY)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+def tell(folder: Path, home: Path, user: int | None) -> Telling:
+    """Run the demo in ``folder``."""
+    done = subprocess.run(
+        command("demo", user=user),
+        cwd=folder.parent,
+        env=environment(home),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=LIMIT,
+    )
+    return Telling(folder, done.stdout, done.returncode)
 
 
-@pytest.fixture(scope="module")
-def tellings(open_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Telling]]:
-    """Both demos, at the same time."""
-    root = os.geteuid() == 0
-    deep = open_folder / DEEP
-    subprocess.run(command_as(["mkdir", "-p", str(deep)], root), check=True)
-    folders = {"user": deep / "demo-site"}
-    if root:
-        closed = tmp_path_factory.mktemp("closed")
-        closed.chmod(0o700)
-        folders["root"] = closed / "demo-site"
-    children = {
-        name: subprocess.Popen(
-            command("demo", user=NOBODY if root and name == "user" else None),
-            cwd=folder.parent,
-            env=environment(open_folder if name == "user" else folder.parent),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-        )
-        for name, folder in folders.items()
-    }
-    told = {}
-    for name, child in children.items():
-        said, _ = child.communicate(timeout=LIMIT)
-        told[name] = Telling(folders[name], said, child.returncode)
-    yield told
-    for telling in told.values():
-        shutil.rmtree(telling.place.home, ignore_errors=True)
+def scenes(said: str, typed: str) -> list[str]:
+    """What was printed from each such command to the next one."""
+    return re.findall(rf"^\$ {typed}.*?(?=^\$ |\Z)", said, re.M | re.S)
 
 
-def command_as(words: list[str], change: bool) -> list[str]:
-    """``words`` as the ordinary user."""
-    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *words] if change else words
+def check_backup(said: str) -> None:
+    """Made, proven, and not made twice."""
+    first, second = scenes(said, "sopctl schedule run --due")
+    assert "changed=3" in first
+    assert "verified by restoring it into scratch" in first
+    assert "changed=0" in second
+    (again,) = scenes(said, "sopctl schedule run --dataset")
+    assert "changed=0" in again
+    assert "already stored for this period" in again
 
 
-@pytest.fixture(params=["user", "root"])
-def told(request: pytest.FixtureRequest, tellings: dict[str, Telling]) -> Telling:
-    """Each telling."""
-    if request.param not in tellings:
-        pytest.skip("the demo as root needs root")
-    return tellings[request.param]
-
-
-def after(said: str, typed: str) -> str:
-    """What was printed between a command and the next one."""
-    found = re.search(rf"^\$ {typed}.*?(?=^\$ |\Z)", said, re.M | re.S)
-    assert found, f"{typed} was not shown"
-    return found.group()
-
-
-def test_ends_well(told: Telling) -> None:
-    assert told.code == 0, told.said[-3000:]
-    assert "✘" not in told.said
-    assert "Traceback" not in told.said
-
-
-def test_second_scheduled_run_changes_nothing(told: Telling) -> None:
-    runs = re.findall(r"^\$ sopctl schedule run --due.*?(?=^\$ |\Z)", told.said, re.M | re.S)
-    assert "changed=3" in runs[0]
-    assert "verified by restoring it into scratch" in runs[0]
-    assert "changed=0" in runs[1]
-    forced = after(told.said, "sopctl schedule run --dataset")
-    assert "changed=0" in forced
-    assert "already stored for this period" in forced
-
-
-def test_refusals_are_shown_with_exit_10(told: Telling) -> None:
-    executions = re.findall(r"^\$ sopctl case execute (\S+) .*?(?=^\$ |\Z)", told.said, re.M | re.S)
+def check_refusals(said: str) -> None:
+    """Before the approval, of the rejected request, and a second time."""
+    executions = re.findall(r"^\$ sopctl case execute (\S+) ", said, re.M)
     rejected, approved = sorted(set(executions))
     assert executions == [approved, approved, rejected, approved]  # too early, in time, never, once more
-    assert told.said.count("  exit 10\n") == 5
-    assert "no run-started of RST-" in told.said
+    refused = ["  exit 10\n" in scene for scene in scenes(said, "sopctl case execute")]
+    assert refused == [True, False, True, True]
+    assert said.count("  exit 10\n") == 5
+    assert f"no run-started of {rejected}" in said
 
 
-def test_restore_brings_the_source_back(told: Telling) -> None:
-    assert re.search(r"downtime: \d+ s", told.said)
-    assert "✔ every row equal" in told.said
-    assert "✔ every file equal" in told.said
-    prints = re.findall(r"rows until \S+ \S+\s+sha256 ([0-9a-f]{32})", told.said)
-    assert len(prints) == 3
-    assert prints[0] == prints[2] != prints[1]
-    assert "__before_rst" in told.said
+def check_restore(said: str) -> None:
+    """The source of before the accident is back, and what was live is kept."""
+    assert re.search(r"downtime: \d+ s", said)
+    assert "✔ every row equal" in said
+    assert "✔ every file equal" in said
+    before, after_accident, restored = re.findall(r"rows until \S+ \S+\s+sha256 ([0-9a-f]{32})", said)
+    assert before == restored != after_accident
+    assert "✔ old database and old files are kept" in said
 
 
-def test_one_byte_is_found_with_exit_30(told: Telling) -> None:
-    assert "7 records: bytes, signatures and ledger hold" in told.said
-    forged = after(told.said, "sopctl record verify --archive archive-copy")
+def check_proof(said: str) -> None:
+    """The archive holds, its copy with one byte changed does not."""
+    assert "7 records: bytes, signatures and ledger hold" in said
+    (forged,) = scenes(said, "sopctl record verify --archive archive-copy")
     assert "BROKEN" in forged
     assert "  exit 30\n" in forged
 
 
-def test_forms_are_where_it_says(told: Telling) -> None:
-    paths = re.findall(r"^\s+(/\S+\.html)$", told.said, re.M)
+def check_what_is_left(telling: Telling) -> None:
+    """Forms where it says, nothing running, and a site to look around in."""
+    paths = re.findall(r"^\s+(/\S+\.html)$", telling.said, re.M)
     assert len(paths) >= 5
     for path in paths:
         assert "FORMULIR" in Path(path).read_text().upper()
-
-
-def test_leaves_nothing_running(told: Telling) -> None:
-    assert running(told.folder) == []
-    assert not Path(told.place.sockets).exists()
-
-
-def test_database_lives_where_its_account_can_reach_it(tellings: dict[str, Telling]) -> None:
-    assert Path(tellings["user"].place.home).is_relative_to(tellings["user"].folder)
-    if "root" in tellings:
-        assert tellings["root"].place.home.startswith("/var/tmp/sopctl-demo-")
-        assert Path(tellings["root"].place.home).stat().st_uid == NOBODY
-
-
-def test_env_file_lets_one_look_around(tellings: dict[str, Telling]) -> None:
-    telling = tellings["root" if "root" in tellings else "user"]
+    assert running(telling.folder) == []
+    assert not Path(telling.place.sockets).exists()
     shell = ["sh", "-c", ". ./env && sopctl case list && sopctl record verify"]
     done = subprocess.run(shell, cwd=telling.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "ditolak" in done.stdout
     assert "selesai" in done.stdout
+
+
+def check_story(telling: Telling) -> None:
+    """All of it."""
+    assert telling.code == 0, telling.said[-3000:]
+    assert "✘" not in telling.said
+    assert "Traceback" not in telling.said
+    check_backup(telling.said)
+    check_refusals(telling.said)
+    check_restore(telling.said)
+    check_proof(telling.said)
+    check_what_is_left(telling)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that an ordinary user may have as home, also when the tests run as root."""
+    folder = Path(tempfile.mkdtemp(prefix="demo-test-"))
+    (folder / DEEP).mkdir(parents=True)
+    if os.geteuid() == 0:
+        for path in (folder, *(path for path in folder.rglob("*"))):
+            os.chown(path, NOBODY, NOBODY)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_story_as_ordinary_user_in_a_deep_folder(open_folder: Path) -> None:
+    telling = tell(open_folder / DEEP / "demo-site", open_folder, NOBODY if os.geteuid() == 0 else None)
+    check_story(telling)
+    assert Path(telling.place.home).is_relative_to(telling.folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the demo as root needs root")
+def test_story_as_root_in_a_folder_closed_to_others(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    telling = tell(tmp_path / "demo-site", tmp_path, None)
+    try:
+        check_story(telling)
+        assert telling.place.home.startswith("/var/tmp/sopctl-demo-")
+        assert Path(telling.place.home).stat().st_uid == NOBODY
+    finally:
+        shutil.rmtree(telling.place.home, ignore_errors=True)
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:

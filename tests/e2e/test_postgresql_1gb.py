@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def test_downtime_is_under_five_seconds(story: Story) -> None:
     assert story.executed["downtime_s"] < MAX_DOWNTIME
     assert 0 < story.outage < MAX_DOWNTIME
     kept = story.writer.kept
-    felt = max(after.answered - before.answered for before, after in zip(kept, kept[1:], strict=False))
+    felt = max(after.answered - before.answered for before, after in pairwise(kept))
     assert felt < MAX_DOWNTIME
     form = record_json(story.record, "form.json")
     assert form["downtime_s"] == story.executed["downtime_s"]

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# `make test`: the lab starts while lint runs; then one pytest over everything, so that its last line speaks for all.
+# `make test`: the lab starts while lint runs; then the lab's tests in one process and all others beside them.
 # SKIP_LAB=1 leaves out what needs the lab, and says what that is. The lab is removed at the end, also after a failure.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -9,11 +9,14 @@ began=$SECONDS
 skip=${SKIP_LAB:-0}
 lab=
 log=.cache/lab-up.log
+lablog=.cache/lab-tests.log
+labtests=
 
 finish() {
     code=$?
     trap - EXIT
     [ -z "$lab" ] || wait "$lab" 2>/dev/null || true
+    [ -z "$labtests" ] || kill "$labtests" 2>/dev/null || true
     if [ "$skip" = 0 ] && [ -z "${KEEP_LAB:-}" ] && [ -x .venv/bin/python ]; then
         .venv/bin/python tests/lab/lab.py down >.cache/lab-down.log 2>&1 || cat .cache/lab-down.log >&2
     fi
@@ -43,13 +46,22 @@ if [ "$skip" = 0 ]; then
     }
     lab=
     tail -n 1 "$log"
-    choice=()
+    # The lab's hosts are one thing, so its tests run in one process, in order; everything else runs beside them.
+    .venv/bin/pytest --durations 10 -m lab tests ${PYTEST:-} >"$lablog" 2>&1 &
+    labtests=$!
 else
-    choice=(-m "not lab")
     echo "test: SKIP_LAB is set; skipped here is what needs real hosts:"
     .venv/bin/pytest --collect-only -q -m lab tests 2>/dev/null | sed -n 's/^/  /; /::/p'
 fi
 
-eval "more=(${PYTEST:-})" # words for pytest, with quotes as in PYTEST='-k "restore or backup" -x'
-.venv/bin/pytest -n auto --dist loadgroup --durations 10 tests --ignore tests/bench \
-    ${choice[@]+"${choice[@]}"} ${more[@]+"${more[@]}"}
+code=0
+# shellcheck disable=SC2086  # PYTEST holds several words
+.venv/bin/pytest -n 2 --durations 10 -m "not lab" tests --ignore tests/bench ${PYTEST:-} || code=$?
+if [ -n "$labtests" ]; then
+    wait "$labtests" || code=$?
+    labtests=
+    echo "test: in the lab:"
+    cat "$lablog"
+fi
+echo "test: finished after $((SECONDS - began)) s, exit $code"
+exit "$code"

@@ -14,6 +14,7 @@ from msgspec.structs import replace as changed
 from sopctl import archive, audit, cli, fsio, signing, workflow
 from sopctl.errors import UsageError
 from sopctl.models import TrustFile
+from sopctl.session import Session
 from tests.support.case_site import CaseSite, at_home
 
 
@@ -191,7 +192,7 @@ def test_what_was_done_to_the_archive(
     assert rule in {finding.rule for finding in findings if finding.severity == "broken"}, findings
 
 
-def _trusting(site: CaseSite) -> audit.Session:
+def _trusting(site: CaseSite) -> Session:
     """A session of the unspoilt site, as an auditor with a copy of the archive has it."""
     session = site.session
     whole = site.builder.root

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_check_mode_asks_too_and_a_dead_sopctl_is_no_gate(tmp_path: Path) -> Non
 
 
 def test_only_true_is_yes(tmp_path: Path) -> None:
-    answers = iter(
+    answers: Iterator[dict[str, Any]] = iter(
         [{"allowed": "yes", "grant": {}}, {"allowed": False, "reasons": ["argument name is not the planned one"]}]
     )
     tasks = [{"diskominfo.sop.service_state": service(tmp_path), "ignore_errors": True}] * 2

@@ -112,7 +112,7 @@ def test_events_that_are_missing(counters: list[int], missing: str, tmp_path: Pa
     assert outcome.problems == [f"{missing} are missing"]
 
 
-def test_full_disk_is_a_problem_of_the_run(tmp_path: Path) -> None:
+def test_full_disk_is_a_problem_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ansible-runner swallows the handler's exceptions and reports success; we must not."""
     collector = runner._Collector(tmp_path, Redactor([]), lambda _: None)
 
@@ -123,7 +123,7 @@ def test_full_disk_is_a_problem_of_the_run(tmp_path: Path) -> None:
         def close(self) -> None:
             raise OSError(28, "No space left on device")
 
-    collector._events = Full()
+    monkeypatch.setattr(collector, "_events", Full())
     assert collector(event(1)) is False
     collector.close()
     first, *rest = collector.outcome.problems
@@ -164,7 +164,10 @@ def test_nothing_secret_is_kept(tmp_path: Path) -> None:
 
 
 def test_failures_are_told_once(tmp_path: Path) -> None:
-    failed = {"msg": "pg_dump exited 1\nmore", "sop_evidence": {"kind": "backup", "host": "srv01", "dataset": "simpeg"}}
+    failed: Json = {
+        "msg": "pg_dump exited 1\nmore",
+        "sop_evidence": {"kind": "backup", "host": "srv01", "dataset": "simpeg"},
+    }
     outcome = collect(
         tmp_path,
         event(1, "runner_on_failed", failed=True, **failed),

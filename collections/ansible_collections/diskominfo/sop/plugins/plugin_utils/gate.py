@@ -14,6 +14,7 @@ import os
 import socket
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 GATE = "SOPCTL_GATE"
@@ -91,8 +92,16 @@ class GatedAction(ActionBase):
             message = f"{where}: refused: pipelining is off, so secrets would be written to the host. Remove ansible_pipelining/ansible_ssh_pipelining and become methods that cannot pipeline."
             return {**result, "failed": True, "msg": message}
         private = {key: answer[key] for key in ("grant", *self.TAKES) if answer.get(key) is not None}
-        result.update(self._execute_module(module_name=module, module_args={**args, **private}, task_vars=variables))
         result["sop_host"] = host  # a failure's event names the delegating host only
+        try:
+            result.update(
+                self._execute_module(module_name=module, module_args={**args, **private}, task_vars=variables)
+            )
+        except AnsibleConnectionFailure as error:
+            if not self._task.delegate_to:
+                raise
+            # "unreachable" would end the play for the host that delegated, without its rescue, and be told as its own
+            return {**result, "failed": True, "sop_unreachable": True, "msg": f"{where}: does not answer: {error}"}
         evidence = result.get("sop_evidence")
         if isinstance(evidence, dict):
             evidence["host"] = host

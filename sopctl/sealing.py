@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sealing: a run's or a closed case's bag, and its line in the ledger."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sopctl import approval, archive, content, filing, forms, fsio
+from sopctl.case import Case
+from sopctl.errors import SopctlError
+from sopctl.execution import Run
+from sopctl.models import Json
+from sopctl.session import Session, Signer
+
+
+def _case_files(session: Session, case: Case) -> dict[str, bytes | Path]:
+    """What every record holds: documents with signatures, the trust and the profile in force."""
+    files: dict[str, bytes | Path] = {
+        "trust/trust.yml": session.trust.data,
+        "trust/trust.yml.sig": session.trust.signature,
+        "trust/allowed_signers": session.trust.allowed_signers().encode(),
+        "profile.yml": fsio.read_strict(session.site.profile.path),
+    }
+    for filed in case.filed:
+        files[f"case/{filed.path.name}"] = filed.data
+        files[f"case/{filed.path.name}.sig"] = filed.signature
+    return files
+
+
+def seal_run(session: Session, case: Case, run: Run, operator: Signer) -> Path:
+    """Seal the run's record and enter it into the ledger; returns the bag."""
+    made: list[forms.Form] = (
+        [filing.backup_form(session, case, run, operator)]
+        if run.plan["operation"] == "backup"
+        else list(filing.restore_forms(session, case, run, operator))
+    )
+    files = _case_files(session, case) | _form_files(session, made, "form")
+    if case.request:
+        files |= _form_files(session, filing.request_forms(session, case), "permintaan")
+    files |= {
+        "plan.json": fsio.canonical_json(run.plan),
+        "evidence.json": (
+            json.dumps(run.outcome.evidence, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+        ).encode(),
+        "run/events.jsonl.zst": run.folder / "events.jsonl.zst",
+        "run/stdout.txt": run.folder / "stdout.txt",
+        "run/inventory.json": run.inventory,
+        "run/known_hosts": run.known_hosts.encode(),
+        "run/result.json": fsio.canonical_json(result_json(run)),
+        "versions.json": fsio.canonical_json(
+            {**content.versions(), "code": session.code, "root": session.trust.root_source, "mode": "guard rail"}
+        ),
+    }
+    if run.plan_signature:
+        files["plan.json.sig"] = run.plan_signature
+    if run.plan["operation"] == "backup" and session.site.schedule_path.exists():
+        files["schedule.yml"] = fsio.read_strict(session.site.schedule_path)
+        signature = session.site.schedule_path.with_name("schedule.yml.sig")
+        if signature.exists():
+            files["schedule.yml.sig"] = fsio.read_strict(signature)
+    info = {
+        "Source-Organization": session.site.config.agency.nama,
+        "External-Description": f"{run.plan['operation']} {case.id}",
+        "Sop-Case": case.id,
+        "Sop-Operator": operator.person.id,
+    }
+    bag = archive.seal_record(
+        session.site.archive, run.id, "run", files, info, sign=lambda data: session.sign(data, "sop-record", operator)
+    )
+    session.ledger.append(
+        "record", run.id, {"tagmanifest": fsio.sha256_file(bag / "tagmanifest-sha256.txt")}, unique=True
+    )
+    for name in ("events.jsonl.zst", "stdout.txt"):
+        (run.folder / name).unlink(missing_ok=True)
+    run.folder.rmdir()
+    return bag
+
+
+def result_json(run: Run) -> Json:
+    """What the run did, in one small file."""
+    outcome = run.outcome
+    return {
+        "schema": "sop-run/v1",
+        "run": run.id,
+        "check": run.check,
+        "started": run.started,
+        "finished": run.finished,
+        "rc": outcome.rc,
+        "status": outcome.status,
+        "changed": outcome.changed,
+        "events": outcome.events,
+        "interrupted": outcome.interrupted,
+        "stats": outcome.stats,
+        "failures": outcome.failures,
+        "unreachable": outcome.unreachable,
+        "problems": outcome.problems,
+    }
+
+
+def _form_files(session: Session, made: Sequence[forms.Form], name: str) -> dict[str, bytes | Path]:
+    files: dict[str, bytes | Path] = {}
+    for at, form in enumerate(made, 1):
+        stem = name if at == 1 else f"{name}-{at:02d}"
+        files[f"{stem}.json"] = fsio.canonical_json(forms.form_json(form))
+        files[f"{stem}.html"] = forms.render_html(form, session.site.templates).encode()
+    return files
+
+
+def seal_case(session: Session, case: Case, signer: Signer) -> Path:
+    """Seal the closed case: its documents, and its forms as they ended, with everybody who signed on them."""
+    files = _case_files(session, case)
+    requested = filing.request_forms(session, case) if case.request else []
+    done = _finished_forms(session, case)
+    files |= _form_files(session, done or requested, "form")
+    if done:
+        files |= _form_files(session, requested, "permintaan")
+    for attachment in sorted((case.folder / "attachments").glob("*")) if (case.folder / "attachments").is_dir() else []:
+        digest = fsio.sha256_file(attachment).encode()
+        files[f"attachments/{re.sub(r'[^A-Za-z0-9._-]', '_', attachment.name)}.sha256"] = digest + b"\n"
+    state = case.state
+    files["case.json"] = fsio.canonical_json(
+        {
+            "schema": "sop-case/v1",
+            "case": case.id,
+            "outcome": state.outcome,
+            "runs": [line.ref.split("/")[1] for line in approval.executions(session.context(), case.id)],
+        }
+    )
+    info = {
+        "Source-Organization": session.site.config.agency.nama,
+        "External-Description": f"case {case.id}: {state.outcome}",
+        "Sop-Case": case.id,
+    }
+    bag = archive.seal_record(
+        session.site.archive,
+        f"{case.id}-C",
+        "case",
+        files,
+        info,
+        sign=lambda data: session.sign(data, "sop-record", signer),
+    )
+    session.ledger.append(
+        "record", f"{case.id}-C", {"tagmanifest": fsio.sha256_file(bag / "tagmanifest-sha256.txt")}, unique=True
+    )
+    return bag
+
+
+def _finished_forms(session: Session, case: Case) -> list[forms.Form]:
+    """The forms of the case's last execution, now with all steps and the inspector; none when nothing was executed."""
+    found: list[forms.Form] = []
+    folder = next(
+        (
+            path
+            for path in archive.list_records(session.site.archive)
+            if path.name == case.body("execute").get("record")
+        ),
+        None,
+    )
+    confirmed = case.last("confirm")
+    for path in sorted((folder / "data").glob("form*.json")) if folder else []:
+        form = forms.form_from_json(fsio.parse_json_strict(fsio.read_strict(path), str(path)), str(path))
+        if isinstance(form, forms.RestoreRequestForm):
+            raise SopctlError("a run's form is a request's", where=str(path))
+        checker = filing.signed(session, confirmed) if confirmed else form.checker
+        head = replace(form.header, ledger_head=str(session.ledger.head()))
+        found.append(replace(form, header=head, checker=checker, steps=filing.steps(session, case, None, "")))
+    return found
