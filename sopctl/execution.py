@@ -16,7 +16,7 @@ from typing import Any
 
 from sopctl import approval, clock, fsio, locks
 from sopctl import plan as plans
-from sopctl.errors import EvidenceError, GateRefused
+from sopctl.errors import GateRefused
 from sopctl.gate_server import Answer, GateServer
 from sopctl.models import Json
 from sopctl.runner import RunOutcome, RunRequest, Stop, environment, run
@@ -54,6 +54,8 @@ class Run:
     check: bool
     inventory: bytes
     known_hosts: str
+    #: (host, service) whose stop was granted; without later evidence they count as down
+    stops: frozenset[tuple[str, str]] = frozenset()
 
 
 class PlayGate:
@@ -78,6 +80,8 @@ class PlayGate:
         item = self._item(args)
         if not question.get("check"):
             self._follow(operation, item)
+            if operation == "service.stopped":
+                self._stop.stops.add((str(host), str(args["service"]["name"])))
         return {
             "allowed": True,
             "grant": self._grant(operation, str(host), args, item),
@@ -231,14 +235,18 @@ def execute(
         outcome = run(request, redactor, progress, stop)
         inventory = (request.folder / "sop_inventory.json").read_bytes()
     return Run(
-        run_id, plan, signature, outcome, request.keep, started, clock.now(), check, inventory, request.known_hosts
+        id=run_id,
+        plan=plan,
+        plan_signature=signature,
+        outcome=outcome,
+        folder=request.keep,
+        started=started,
+        finished=clock.now(),
+        check=check,
+        inventory=inventory,
+        known_hosts=request.known_hosts,
+        stops=frozenset(stop.stops),
     )
-
-
-def believable(run_: Run) -> None:
-    """EvidenceError when the run's own evidence contradicts it."""
-    if run_.outcome.problems:
-        raise EvidenceError("; ".join(run_.outcome.problems), where=run_.id, hint=f"See sopctl record show {run_.id}.")
 
 
 def _short_temp() -> str:

@@ -37,8 +37,11 @@ def backup_result(run: Run) -> str:
 
 
 def services_up(run: Run) -> bool:
-    """Whether the last thing each planned service did was to start (or it was never stopped)."""
-    last: dict[tuple[str, str], bool] = {}
+    """Whether the last thing each planned service did was to start (or its stop was never granted).
+
+    A stop that was granted but left no evidence (a host lost in that moment) counts as down: could not tell is not yes.
+    """
+    last: dict[tuple[str, str], bool] = dict.fromkeys(run.stops, False)
     for entry in run.outcome.evidence:
         if entry["kind"] == "service":
             name = entry["service"] if isinstance(entry["service"], str) else entry["service"].get("name")

@@ -108,6 +108,7 @@ class Stop:
     def __init__(self, say: Callable[[str], None]) -> None:
         self.asked = 0
         self.critical = False
+        self.stops: set[tuple[str, str]] = set()  # (host, service) whose stop was granted
         self._say = say
         self._marker = ""
         self._previous: list[tuple[int, Any]] = []
@@ -128,13 +129,19 @@ class Stop:
     def _handle(self, *_: object) -> None:
         self.asked += 1
         if self.critical:
-            self._say("Interrupted, but the service is stopped: finishing until it is up again.")
+            self._tell("Interrupted, but the service is stopped: finishing until it is up again.")
         elif self.asked == 1:
-            self._say("Interrupted: the running step is finished, then the run ends. Once more stops it at once.")
+            self._tell("Interrupted: the running step is finished, then the run ends. Once more stops it at once.")
         else:
-            self._say("Stopping Ansible. Work under way on the hosts runs to its end there.")
+            self._tell("Stopping Ansible. Work under way on the hosts runs to its end there.")
             for pid in self._children():
                 os.kill(pid, signal.SIGINT)
+
+    def _tell(self, text: str) -> None:
+        try:
+            self._say(text)
+        except RuntimeError:  # the signal came in the middle of a write to the same stream
+            os.write(2, f"{text}\n".encode())
 
     def _children(self) -> list[int]:
         found = []
@@ -297,7 +304,9 @@ def run(request: RunRequest, redactor: Redactor, progress: Callable[[Json], None
     config.prepare()
     config.env = _runner_environment(config.env, request, known)
     config.cwd = str(request.folder / "project")
-    if shutil.which("setpriv"):  # an Ansible whose terminal is gone waits for ever; nothing is granted to it then anyway
+    if shutil.which(
+        "setpriv"
+    ):  # an Ansible whose terminal is gone waits for ever; nothing is granted to it then anyway
         config.command = ["setpriv", "--pdeathsig", "KILL", "--", *config.command]
     stop.install(str(request.folder))
     try:
@@ -337,7 +346,8 @@ def _runner_environment(made: Mapping[str, str], request: RunRequest, known: Pat
 def _close_masters(folder: Path) -> None:
     for path in folder.iterdir() if folder.is_dir() else []:
         command = ["ssh", "-o", f"ControlPath={path}", "-O", "exit", "any"]
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        env = {"PATH": tool_path()}  # the caller's may hold secrets
+        subprocess.run(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
 def judge(request: RunRequest, outcome: RunOutcome) -> None:

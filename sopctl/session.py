@@ -42,6 +42,8 @@ class Session:
         self.site = site
         self.say = say
         self.started = clock.now()
+        #: set by commands that act on nothing: the trust may have expired since, and nothing is entered into the ledger
+        self.reading = False
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -51,7 +53,12 @@ class Session:
     @cached_property
     def trust(self) -> Trust:
         """The trust in force; a new serial is entered into the ledger. GateRefused when it cannot be believed."""
-        trust = load_trust(self.site.root, self.site.config.site, clock.now(), self.ledger.highest_trust_serial())
+        trust = load_trust(
+            self.site.root,
+            self.site.config.site,
+            None if self.reading else clock.now(),
+            self.ledger.highest_trust_serial(),
+        )
         for line in self.ledger.find("trust", f"trust/{trust.file.serial}"):
             if line.digests.get("trust") != trust.digest:
                 raise GateRefused(
@@ -59,7 +66,7 @@ class Session:
                     where=str(self.site.root / "trust/trust.yml"),
                     hint="Put that one back, or have the root holder sign this one anew: sopctl trust sign.",
                 )
-        if trust.file.serial > self.ledger.highest_trust_serial():
+        if not self.reading and trust.file.serial > self.ledger.highest_trust_serial():
             digests = {"trust": trust.digest, "signature": fsio.sha256_bytes(trust.signature)}
             self.ledger.append("trust", f"trust/{trust.file.serial}", digests, serial=trust.file.serial, unique=True)
         return trust
@@ -86,7 +93,7 @@ class Session:
     def case(self, case_id: str) -> Case:
         """The case of that id; a last document whose acceptance was broken off is accepted now if it is good."""
         case = cases.find_case(self.site.cases, case_id, self.site.profile.profile)
-        if case.filed:
+        if case.filed and not self.reading:
             context = self.context()
             last = case.filed[-1]
             known = [line for line in context.lines if line.ref == approval.document_ref(case.id, last.document.seq)]

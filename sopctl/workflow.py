@@ -284,11 +284,7 @@ def finish(session: Session, case: Case, step: Step, signer: Signer, role: str, 
     record = sealing.seal_run(session, case, run, signer)
     restore = run.plan["operation"] == "restore"
     result = restore_result(run) if restore else backup_result(run)
-    if (
-        not run.check
-        and (not restore or result != "gagal_layanan_mati")
-        and not _due_again(run, result)
-    ):
+    if not run.check and (not restore or result != "gagal_layanan_mati") and not _due_again(run, result):
         body: Json = {
             "run": run.id,
             "record": record.name,
@@ -305,6 +301,11 @@ def finish(session: Session, case: Case, step: Step, signer: Signer, role: str, 
 
 
 def _due_again(run: Run, result: str) -> bool:
-    """An interrupted run that put no other data in place is no execution: its step stays due."""
+    """An interrupted restore that put no other data in place is no execution: its step stays due.
+
+    A scheduled run's case ends with its run; what it did not do is due again by the schedule.
+    """
+    if run.plan["operation"] == "backup":
+        return False
     swapped = any(entry["kind"] == "swap" and not entry.get("failed") for entry in run.outcome.evidence)
     return run.outcome.interrupted and not swapped and result in {"gagal", "gagal_dikembalikan"}

@@ -234,6 +234,7 @@ def show_run(config: Settings, done: workflow.Executed) -> int:
 def show(config: Settings, case_id: str, html: Path | None) -> None:
     """Show a case like its paper file."""
     session = config.session
+    session.reading = True
     found = session.case(case_id)
     value = overview.summary(session, found)
     if html:

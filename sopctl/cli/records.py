@@ -118,6 +118,7 @@ def _find(config: Settings, record_id: str, folder: Path | None) -> Path:
 @settings
 def verify(config: Settings, record_ids: tuple[str, ...], folder: Path | None) -> int:
     """Check records: bytes, signatures, documents and the ledger. Exit 30 when anything is broken."""
+    config.session.reading = True
     findings, count = audit.verify(config.session, folder or config.session.site.archive, list(record_ids))
     broken = [finding for finding in findings if finding.severity == "broken"]
     value = {

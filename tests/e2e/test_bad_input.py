@@ -26,7 +26,7 @@ SERVER, DATASET, PASSWORD = "register/servers/file01.yml", "register/datasets/si
 @pytest.fixture(scope="module")
 def site(make_site: Callable[..., SiteBuilder], filed: None, personnel: Callable[[], None]) -> SiteBuilder:
     """A site that has one good backup of the queue."""
-    made = make_site("simpeg", "berkas", "antrean")
+    made = make_site("simpeg", "berkas", "antrean", quick=True)
     made.run("schedule", "run", "--dataset", "antrean", as_="pelaksana")
     return made
 
@@ -168,7 +168,7 @@ def test_vault_of_another_authority(lab: Lab, site: SiteBuilder) -> None:
 
 def test_vault_not_writable(lab: Lab, make_site: Callable[..., SiteBuilder]) -> None:
     """The folder of one server's repositories belongs to somebody else."""
-    fresh = make_site("berkas")
+    fresh = make_site("berkas", quick=True)
     folder = "/srv/vault/file01"
     owner = f"install -d -m 0700 -o vault -g vault {folder}"
     with on_host(
@@ -182,7 +182,7 @@ def test_vault_not_writable(lab: Lab, make_site: Callable[..., SiteBuilder]) -> 
 
 def test_vault_disk_full(lab: Lab, make_site: Callable[..., SiteBuilder]) -> None:
     """A vault of 24 MB that something else has filled: nothing counts; with room again the next run is good."""
-    fresh = make_site("berkas", small=True)
+    fresh = make_site("berkas", small=True, quick=True)
     fill = "dd if=/dev/zero of=/srv/small/penuh bs=1M count=16 status=none"
     with on_host(lab, "vault01", fill, "rm -f /srv/small/penuh"):
         done = backup(fresh, "berkas")

@@ -55,7 +55,7 @@ def changed(path: Path, text: str) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def site(make_site: Callable[..., SiteBuilder]) -> SiteBuilder:
     """A site over db01 and file01."""
-    return make_site("simpeg", "berkas")
+    return make_site("simpeg", "berkas", quick=True)
 
 
 def backup(site: SiteBuilder, *datasets: str, env: dict[str, str] | None = None) -> Done:

@@ -22,6 +22,22 @@ USER = "sopuji"
 CRON_PATH = "/usr/bin:/bin"
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> SiteBuilder:
+    """A site whose backup is there: what runs in it goes all the way to the host and finds it."""
+    site = make_local_site(tmp_path_factory.mktemp("shared"))
+    site.run("schedule", "run", "--due", as_="pelaksana")
+    return site
+
+
+@pytest.fixture
+def again(shared: SiteBuilder) -> Iterator[SiteBuilder]:
+    """The shared site; its environment is put back afterwards."""
+    env = dict(shared.env)
+    yield shared
+    shared.env = env
+
+
 def backed_up(site: SiteBuilder, done: Done) -> None:
     """A backup ran and was proven."""
     assert done.returncode == 0, done.stdout + done.stderr
@@ -36,22 +52,22 @@ def restored(site: SiteBuilder) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_from_cron(local_site: SiteBuilder) -> None:
+def test_from_cron(again: SiteBuilder) -> None:
     """An environment of HOME and PATH, no terminal; the key lies in ~/.ssh; the venv is not on PATH.
 
     The pin is given by the command line of the crontab, as /etc/sopctl is not a test's to write.
     """
-    folder = local_site.home / ".ssh"
+    folder = again.home / ".ssh"
     folder.mkdir(mode=0o700)
     for name in ("pelaksana", "pelaksana.pub"):
-        shutil.copy(local_site.keys / name, folder / name.replace("pelaksana", "id_ed25519"))
-    local_site.env = {
-        "HOME": str(local_site.home),
+        shutil.copy(again.keys / name, folder / name.replace("pelaksana", "id_ed25519"))
+    again.env = {
+        "HOME": str(again.home),
         "PATH": CRON_PATH,
-        "SOPCTL_ROOT": local_site.env["SOPCTL_ROOT"],
+        "SOPCTL_ROOT": again.env["SOPCTL_ROOT"],
     }
     assert not shutil.which("ansible-playbook", path=CRON_PATH)
-    backed_up(local_site, local_site.run("schedule", "run", "--due", as_="pelaksana", check=False, cwd=Path("/")))
+    backed_up(again, again.run("schedule", "run", "--dataset", "antrean", as_="pelaksana", check=False, cwd=Path("/")))
 
 
 @pytest.mark.parametrize(
@@ -64,28 +80,26 @@ def test_from_cron(local_site: SiteBuilder) -> None:
     ],
     ids=["LANG=id_ID", "LC_ALL=id_ID", "LC_ALL=C", "ascii"],
 )
-def test_locale(local_site: SiteBuilder, locale: dict[str, str]) -> None:
+def test_locale(again: SiteBuilder, locale: dict[str, str]) -> None:
     """id_ID.UTF-8 is not generated here; reason and letter have characters that ASCII has not."""
     assert "id_ID" not in subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False).stdout
-    local_site.env |= locale
-    backed_up(local_site, local_site.run("schedule", "run", "--due", as_="pelaksana", check=False))
-    words = ["--unit", "Bidang Mutasi – ñ", "--letter", str(local_site.letter()), "--letter-number", "800/№ 12"]
+    again.env |= locale
+    backed_up(again, again.run("schedule", "run", "--dataset", "antrean", as_="pelaksana", check=False))
+    words = ["--unit", "Bidang Mutasi – ñ", "--letter", str(again.letter()), "--letter-number", "800/№ 12"]
     words += ["--reason", "août"]
-    done = local_site.run("case", "request", "restore", "--dataset", "antrean", *words, as_="pemohon", check=False)
+    done = again.run("case", "request", "restore", "--dataset", "antrean", *words, as_="pemohon", check=False)
     assert done.returncode == 0, done.stderr
-    [case] = [row["case"] for row in local_site.run_json("case", "list") if row["flow"] == "restore"]
-    shown = local_site.run("case", "show", case, check=False)
+    [case] = [row["case"] for row in again.run_json("case", "list") if row["flow"] == "restore"]
+    shown = again.run("case", "show", case, check=False)
     assert shown.returncode == 0, shown.stderr
-    assert local_site.run_json("case", "show", case)["request"]["reason"] == "août"
+    assert again.run_json("case", "show", case)["request"]["reason"] == "août"
 
 
-def test_words_that_the_locale_cannot_decode(local_site: SiteBuilder) -> None:
+def test_words_that_the_locale_cannot_decode(again: SiteBuilder) -> None:
     """What is signed must be what was typed: bytes that are no text here are refused."""
     env = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    words = ["--unit", "u", "--letter", str(local_site.letter()), "--letter-number", "1", "--reason", "août"]
-    done = local_site.run(
-        "case", "request", "restore", "--dataset", "antrean", *words, as_="pemohon", check=False, env=env
-    )
+    words = ["--unit", "u", "--letter", str(again.letter()), "--letter-number", "1", "--reason", "août"]
+    done = again.run("case", "request", "restore", "--dataset", "antrean", *words, as_="pemohon", check=False, env=env)
     one_line_error(done, 2, "locale", "LC_ALL=C.UTF-8")
 
 
@@ -100,10 +114,10 @@ def test_from_a_deep_folder(tmp_path: Path) -> None:
     restored(site)
 
 
-def test_with_a_site_found_by_walking_up(local_site: SiteBuilder) -> None:
-    below = local_site.root / "register/datasets"
-    done = local_site.run("schedule", "run", "--due", as_="pelaksana", check=False, site=False, cwd=below)
-    backed_up(local_site, done)
+def test_with_a_site_found_by_walking_up(again: SiteBuilder) -> None:
+    below = again.root / "register/datasets"
+    done = again.run("schedule", "run", "--dataset", "antrean", as_="pelaksana", check=False, site=False, cwd=below)
+    backed_up(again, done)
 
 
 def test_two_runs_at_once(local_site: SiteBuilder) -> None:
@@ -161,17 +175,17 @@ def as_user(user: str) -> list[str]:
     return [*plain[:-2], *readers, "--", *command]
 
 
-def test_without_anything(local_site: SiteBuilder) -> None:
+def test_without_anything(again: SiteBuilder) -> None:
     """Not even HOME: the user's own from the password file is taken, or the missing thing is named."""
-    local_site.env = {"PATH": CRON_PATH}
-    done = local_site.run("case", "list", check=False)
+    again.env = {"PATH": CRON_PATH}
+    done = again.run("case", "list", check=False)
     assert "Traceback" not in done.stderr
     assert done.returncode in {0, 2}
     if done.returncode:
         one_line_error(done, 2)
 
 
-def test_json_is_json(local_site: SiteBuilder) -> None:
+def test_json_is_json(again: SiteBuilder) -> None:
     """Progress goes to stderr; stdout is one JSON value."""
-    done = local_site.run("schedule", "run", "--due", "--json", as_="pelaksana")
+    done = again.run("schedule", "run", "--dataset", "antrean", "--json", as_="pelaksana")
     assert json.loads(done.stdout)["result"] == "berhasil"

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace as changed
 
 from sopctl import archive, audit, cli, fsio, signing, workflow
-from sopctl.errors import UsageError
+from sopctl.errors import GateRefused, UsageError
 from sopctl.models import TrustFile
 from sopctl.session import Session
 from tests.support.case_site import CaseSite, at_home
@@ -259,3 +259,14 @@ def test_no_such_archive_or_record(copy: CaseSite) -> None:
         audit.verify(copy.session, copy.root / "none", [])
     with pytest.raises(UsageError, match="record 'RST-2026-0077-C' does not exist"):
         audit.verify(copy.session, copy.root / "archive", ["RST-2026-0077-C"])
+
+
+def test_archive_is_read_years_after_the_trust_expired(copy: CaseSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sopctl.clock.now", lambda: "2036-01-01T00:00:00Z")
+    with pytest.raises(GateRefused, match="the trust holds from"):
+        audit.verify(copy.session, copy.root / "archive", [])
+    session = copy.session
+    session.reading = True
+    findings, count = audit.verify(session, copy.root / "archive", [])
+    assert findings == []
+    assert count

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,10 @@ def test_check_promises_nothing(operation: str, rc: int, code: int) -> None:
     made = run(operation, RunOutcome(rc=rc, stats={}), check=True)
     result = outcomes.backup_result(made) if operation == "backup" else outcomes.restore_result(made)
     assert (result, int(outcomes.exit_code(made))) == ("menunggu", code)
+
+
+def test_granted_stop_without_evidence_counts_as_down() -> None:
+    """The host was lost while its service was being stopped."""
+    lost = replace(restored(STAGE, rc=4), stops=frozenset({("srv01", "web")}))
+    assert outcomes.restore_result(lost) == "gagal_layanan_mati"
+    assert outcomes.exit_code(lost) == 21

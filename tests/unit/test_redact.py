@@ -9,7 +9,7 @@ import shlex
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sopctl.errors import ConfigError
@@ -50,8 +50,13 @@ def test_every_spelling_goes(spelled: str) -> None:
     assert not redactor.finds(text.encode())
 
 
+#: what the value below is written as when nothing of it is secret
+FRAME = json.dumps({"a": [MARK, (f"x{MARK}y", 5, None)], f"k{MARK}": repr(MARK.encode())}) + MARK
+
+
 @given(st.text(st.characters(codec="utf-8"), min_size=4, max_size=40).filter(lambda s: len(s.strip()) >= 4))
 def test_any_secret_goes_from_nested_values(secret: str) -> None:
+    assume(secret not in FRAME)  # "null" stands there anyhow
     redactor = Redactor([secret])
     value = redactor.value({"a": [secret, (f"x{secret}y", 5, None)], f"k{secret}": secret.encode()})
     assert not redactor.finds(json.dumps(value, default=repr).encode().replace(MARK.encode(), b""))

@@ -12,6 +12,8 @@ from ansible_collections.diskominfo.sop.plugins.plugin_utils.gate import GatedAc
 class ActionModule(GatedAction):
     """Ask the gate, then run diskominfo.sop.vault_repository."""
 
+    TAKES = ("vault",)
+
     def operation(self, args: dict[str, Any]) -> str:
         """Name of the operation these arguments ask for."""
         return "vault_repository"
