@@ -60,6 +60,8 @@ def run(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character is no failure
+            if "--json" in words:
+                stream.reconfigure(encoding="utf-8")  # JSON is UTF-8 wherever it goes
     output = Output("--json" in words)
     try:
         _require_text(words)

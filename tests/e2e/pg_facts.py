@@ -43,7 +43,7 @@ FROM pg_database d WHERE datname = current_database();
 _EXTENSIONS = "SELECT extname, extversion, extnamespace::regnamespace, extowner::regrole FROM pg_extension ORDER BY 1;"
 _CONSTRAINTS = """
 SELECT conrelid::regclass, conname, contype, convalidated, pg_get_constraintdef(oid)
-FROM pg_constraint WHERE connamespace::regnamespace::text !~ '^(pg_|information_schema)' ORDER BY 1::text, 2;
+FROM pg_constraint WHERE connamespace::regnamespace::text !~ '^(pg_|information_schema)';
 """
 
 
@@ -62,7 +62,7 @@ def facts(lab: Lab, database: str) -> dict[str, Any]:
         "large objects": lab.psql(_LARGE_OBJECTS, database).splitlines(),
         "database": json.loads(lab.psql(_DATABASE, database)),
         "extensions": lab.psql(_EXTENSIONS, database).splitlines(),
-        "constraints": lab.psql(_CONSTRAINTS, database).splitlines(),
+        "constraints": sorted(lab.psql(_CONSTRAINTS, database).splitlines()),
         "schema": schema(lab, database),
     }
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.site_builder import SiteBuilder
 
 pytestmark = pytest.mark.lab
 
+HOSTS = ("db01", "web01", "file01")
 PLACES = "/srv /var/lib/sop /run/sop /etc /usr/local /root /home /opt"
 # The database server's own files change by themselves; what Ansible, sudo and SSH note of a visit is no change either.
 LISTING = rf"""find {PLACES} -xdev -type f ! -path '/root/.ansible/*' ! -path '/home/*/.ansible/*' ! -name '*.db-shm' \
@@ -27,7 +29,9 @@ systemctl list-units --type=service --state=active,failed --plain --no-legend | 
 
 def everything(lab: Lab, site: SiteBuilder) -> dict[str, Any]:
     """The state of all hosts, the vault, the database server and the site's cases."""
-    state: dict[str, Any] = {name: lab.exec(name, LISTING).splitlines() for name in ("db01", "web01", "file01")}
+    with ThreadPoolExecutor() as pool:
+        listings = list(pool.map(lambda name: lab.exec(name, LISTING).splitlines(), HOSTS))
+    state: dict[str, Any] = dict(zip(HOSTS, listings, strict=True))
     state["vault"] = vault_files(lab, site)
     state["databases"] = lab.databases()
     state["roles"] = lab.psql("SELECT rolname FROM pg_roles ORDER BY 1", "postgres")
@@ -50,7 +54,7 @@ def test_check_changes_nothing(
     lab: Lab, personnel: Callable[[], None], filed: None, make_site: Callable[..., SiteBuilder]
 ) -> None:
     """Before the first backup, after it, and on an approved restore; the real runs still follow."""
-    site = make_site("simpeg", "berkas", "antrean")
+    site = make_site("simpeg", "berkas", "antrean", quick=True)
     fresh = everything(lab, site)
     first = site.run("schedule", "run", "--due", "--check", as_="pelaksana")
     assert "checked, nothing changed" in first.stdout

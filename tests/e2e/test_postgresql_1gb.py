@@ -84,6 +84,8 @@ def story(lab: Lab, make_site: Callable[..., SiteBuilder]) -> Story:
 
 
 def tell(lab: Lab, site: SiteBuilder) -> Story:
+    # pg_dump stores a materialised view's definition alone: a restored one is always fresh, so the source's is made so
+    lab.psql("REFRESH MATERIALIZED VIEW kepegawaian.rekap")
     source = pg_facts.facts(lab, "simpeg")
     first = site.run("schedule", "run", "--due", as_="pelaksana")
     stored = vault_files(lab, site)

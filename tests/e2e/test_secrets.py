@@ -45,16 +45,16 @@ def spellings(secret: str) -> set[bytes]:
 class Watch:
     """Looks at every process of this machine and of the containers on it, all the time, for secrets.
 
-    ``owner`` is the sopctl that was started: its environment is the caller's, canary included, and nobody can take it out of
-    there; it is passed over under its own pid, and so is a child in the moment between fork and exec, which is still a copy
-    of it. Whatever it starts is looked at.
+    ``owner`` begins the arguments of the sopctl that was started: its environment is the caller's, canary included, and
+    nobody can take it out of there; so is a child's in the moment between fork and exec, when it is still a copy of it.
+    Whatever it starts has other arguments and is looked at.
     """
 
     needles: dict[str, set[bytes]]
     found: set[str] = field(default_factory=set)
     looks: int = 0
     seen: set[str] = field(default_factory=set)
-    owner: int = 0
+    owner: bytes = b""
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -81,9 +81,9 @@ class Watch:
         try:
             command = (process / "cmdline").read_bytes()
             environment = (process / "environ").read_bytes()
-            own = self.owner and command == Path(f"/proc/{self.owner}/cmdline").read_bytes()
         except OSError:
             return  # it has ended
+        own = self.owner and self.owner in command
         name = command.replace(b"\0", b" ").decode(errors="replace")[:150]
         self.seen.add(name.partition(" ")[0].rpartition("/")[2])
         for label, needles in self.needles.items():
@@ -105,8 +105,8 @@ class Story:
 
 def watched(site: SiteBuilder, watch: Watch, *words: str) -> str:
     """Run a command of the operator and let the watch know which process it is."""
+    watch.owner = f"{site.sopctl[-1]}\0-C\0{site.root}\0".encode()
     process = site.start(*words, as_="pelaksana")
-    watch.owner = process.pid
     said = process.communicate(timeout=300)[0]
     assert process.returncode == 0, said
     return said
@@ -162,7 +162,7 @@ def story(lab: Lab, make_site: Callable[..., SiteBuilder], personnel: Callable[[
     watch = Watch({name: spellings(value) for name, value in canaries.items()})
     with watch:
         output = watched(site, watch, "schedule", "run", "--due", "--json")
-        watch.owner = 0
+        watch.owner = b""
     again = Watch(watch.needles, watch.found, watch.looks, watch.seen)
     case = site.approved("simpeg")
     with again:

@@ -23,6 +23,8 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Json,
 from ansible_collections.diskominfo.sop.plugins.module_utils.secretfile import SecretFile
 
 PROGRAM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: seconds in which a reading restic may take its lock away
+LEAVE_GRACE = 10.0
 #: seconds that restic may go on retrying a vault that does not answer (by itself it goes on for 15 minutes)
 RETRY_GRACE = 20.0
 #: seconds to wait for a vault that an administrator's maintenance has locked
@@ -134,8 +136,17 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def _leave(self) -> None:
+        """Ask a reading restic to end, so that it takes its lock out of the vault; a writing one is never asked."""
+        with suppress(ProcessLookupError, PermissionError):
+            self.process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=LEAVE_GRACE)
+
     def close(self) -> None:
-        """Kill what still runs and let go of everything; may be called twice."""
+        """End what still runs and let go of everything; may be called twice."""
+        if self.process.poll() is None and self.process.stdin is None:
+            self._leave()
         if self.process.poll() is None:
             self.kill()
         for thread in self._threads:
