@@ -45,7 +45,8 @@ def spellings(secret: str) -> set[bytes]:
 class Watch:
     """Looks at every process of this machine and of the containers on it, all the time, for secrets.
 
-    ``owner`` begins the arguments of the sopctl that was started: its environment is the caller's, canary included, and
+    ``owner`` stands in the arguments of the sopctl that was started and of nobody else: its environment is the caller's,
+    canary included, and
     nobody can take it out of there; so is a child's in the moment between fork and exec, when it is still a copy of it.
     Whatever it starts has other arguments and is looked at.
     """
@@ -105,7 +106,7 @@ class Story:
 
 def watched(site: SiteBuilder, watch: Watch, *words: str) -> str:
     """Run a command of the operator and let the watch know which process it is."""
-    watch.owner = f"{site.sopctl[-1]}\0-C\0{site.root}\0".encode()
+    watch.owner = f"\0-C\0{site.root}\0".encode()
     process = site.start(*words, as_="pelaksana")
     said = process.communicate(timeout=300)[0]
     assert process.returncode == 0, said
