@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from sopctl import approval, fixity, fsio, models, signing
+from sopctl import approval, fixity, fsio, loading, signing
 from sopctl.case import Case, Filed
 from sopctl.errors import SopctlError, UsageError
 from sopctl.findings import Finding
@@ -77,7 +77,7 @@ def _documents(session: Session, record: Path, lines: list[LedgerLine]) -> list[
         name = str(path.relative_to(record))
         try:
             data, signature = fsio.read_strict(path), fsio.read_strict(path.with_name(path.name + ".sig"))
-            filed.append(Filed(path, models.load_json(Document, data, path), data, signature))
+            filed.append(Filed(path, loading.load_json(Document, data, path), data, signature))
         except SopctlError as error:
             found.append(Finding("broken", record.name, name, "document-unreadable", error.message))
     if not filed or found:
@@ -88,7 +88,7 @@ def _documents(session: Session, record: Path, lines: list[LedgerLine]) -> list[
     try:
         path = record / "data/profile.yml"
         data = fsio.read_strict(path)
-        profile = LoadedProfile(models.from_yaml(Profile, data, path), fsio.sha256_bytes(data), path)
+        profile = LoadedProfile(loading.from_yaml(Profile, data, path), fsio.sha256_bytes(data), path)
         first = filed[0].document
         case = Case(first.case, record, first.flow, profile.profile.flow(first.flow), filed)
     except SopctlError as error:
@@ -111,6 +111,6 @@ def _trust_of(session: Session, record: Path, lines: list[LedgerLine]) -> Trust 
             return Finding("broken", record.name, name, "trust-unknown", "this trust was never in force here")
         if signing.verify(data, signature, "sop-trust") not in root_pin().keys:
             return Finding("unchecked", record.name, name, "trust-root", "signed by a root key that is not pinned here")
-        return Trust(models.from_yaml(TrustFile, data, path), digest, data, signature, session.trust.root_source)
+        return Trust(loading.from_yaml(TrustFile, data, path), digest, data, signature, session.trust.root_source)
     except (SopctlError, BadSignature) as error:
         return Finding("broken", record.name, name, "trust-unreadable", str(error))

@@ -15,7 +15,7 @@ import jinja2
 import msgspec
 import yaml
 
-from sopctl import clock, content, fsio, models, signing
+from sopctl import clock, content, fsio, loading, signing
 from sopctl.errors import ConfigError, SopctlError, UsageError
 from sopctl.models import Key, Person, RoleHolding, TrustFile, to_json
 from sopctl.profile import load_profile, shipped
@@ -107,7 +107,7 @@ def write_trust(root: Path, file: TrustFile) -> Path:
 
 def read_unsigned(site: Site) -> TrustFile:
     """The trust file as it lies, not believed: only to be edited and signed again."""
-    return models.load_yaml(TrustFile, site.root / "trust/trust.yml")
+    return loading.load_yaml(TrustFile, site.root / "trust/trust.yml")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class NewPerson:
 def add_person(site: Site, new: NewPerson) -> Path:
     """Add a person, or roles and key to one that is there; the trust must be signed again afterwards."""
     file = read_unsigned(site)
-    models.check_id(new.id, "person id")
+    loading.check_id(new.id, "person id")
     known = site.profile.profile.roles
     for role in new.roles:
         if role not in known:

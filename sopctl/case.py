@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sopctl import clock, fsio, models
+from sopctl import clock, fsio, loading
 from sopctl.errors import ConfigError, SopctlError, UsageError
 from sopctl.models import CASE_PATTERN, Document
 from sopctl.profile import Flow, Profile, Step
@@ -126,7 +126,7 @@ def read_filed(path: Path) -> Filed:
     """Read one document and its signature. ConfigError when either cannot be read or says another thing than its name."""
     match = _NAME.fullmatch(path.name)
     data = fsio.read_strict(path)
-    document = models.load_json(Document, data, path)
+    document = loading.load_json(Document, data, path)
     clock.parse(document.at, f"{path}:at")
     if not match or (int(match.group(1)), match.group(2)) != (document.seq, document.act):
         raise ConfigError(f"the file's name does not fit document {document.seq} ({document.act})", where=str(path))

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from sopctl import clock, fsio, models
+from sopctl import clock, fsio, loading
 from sopctl.errors import ConfigError
 from sopctl.models import Act, Record
 
@@ -199,7 +199,7 @@ class LoadedProfile(msgspec.Struct, frozen=True):
 def load_profile(path: Path) -> LoadedProfile:
     """Load and check a profile. ConfigError names file, line and key."""
     data = fsio.read_strict(path)
-    profile = models.from_yaml(Profile, data, path)
+    profile = loading.from_yaml(Profile, data, path)
     _check(profile, path)
     return LoadedProfile(profile, fsio.sha256_bytes(data), path)
 

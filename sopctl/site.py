@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from sopctl import clock, content, fsio, models
+from sopctl import clock, content, fsio, loading
 from sopctl.errors import ConfigError, UsageError
 from sopctl.models import Connection, Dataset, Schedule, SecretRef, Server, SiteConfig
 from sopctl.profile import LoadedProfile, load_profile
@@ -66,7 +66,7 @@ class Site:
     @cached_property
     def config(self) -> SiteConfig:
         """``sop.yml``."""
-        return models.load_yaml(SiteConfig, self.root / "sop.yml")
+        return loading.load_yaml(SiteConfig, self.root / "sop.yml")
 
     @cached_property
     def tz(self) -> ZoneInfo:
@@ -76,7 +76,7 @@ class Site:
     @cached_property
     def profile(self) -> LoadedProfile:
         """The profile in force: ``profiles/<id>.yml`` of the site."""
-        path = self.root / "profiles" / f"{models.check_profile_id(self.config.profile, 'sop.yml:profile')}.yml"
+        path = self.root / "profiles" / f"{loading.check_profile_id(self.config.profile, 'sop.yml:profile')}.yml"
         if not path.exists():
             raise ConfigError(
                 f"profile {self.config.profile!r} is not there",
@@ -124,8 +124,8 @@ class Site:
     def _entries(self, kind: type[R], folder: str) -> dict[str, R]:
         found: dict[str, R] = {}
         for path in sorted((self.root / "register" / folder).glob("*.y*ml")):
-            entry = models.load_yaml(kind, path)
-            entry_id = models.check_id(entry.id, f"{path}:id")
+            entry = loading.load_yaml(kind, path)
+            entry_id = loading.check_id(entry.id, f"{path}:id")
             if path.stem != entry_id:
                 raise ConfigError(f"id {entry_id!r} differs from the file's name", where=f"{path}:id")
             if entry_id in found:
@@ -193,7 +193,7 @@ class Site:
                 where=str(self.schedule_path),
                 hint="Write it (docs/reference/site-files.md#schedule) and have it signed: sopctl schedule sign.",
             )
-        schedule = models.load_yaml(Schedule, self.schedule_path)
+        schedule = loading.load_yaml(Schedule, self.schedule_path)
         for key in ("since", "until"):
             clock.parse(getattr(schedule.valid, key), f"{self.schedule_path}:valid.{key}")
         seen: set[str] = set()

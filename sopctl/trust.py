@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sopctl import clock, fsio, models, signing
+from sopctl import clock, fsio, loading, signing
 from sopctl.errors import ConfigError, GateRefused, UsageError
 from sopctl.models import Key, Person, RoleHolding, TrustFile
 from sopctl.signing import BadSignature, Namespace
@@ -149,7 +149,7 @@ def load_trust(site_root: Path, site_uuid: str, now: str | None, lowest_serial: 
             where=str(signature_path),
             hint=f"Pinned in {pin.source}.",
         )
-    trust = Trust(models.from_yaml(TrustFile, data, path), fsio.sha256_bytes(data), data, signature, pin.source)
+    trust = Trust(loading.from_yaml(TrustFile, data, path), fsio.sha256_bytes(data), data, signature, pin.source)
     check_trust_file(trust.file, path)
     if trust.file.site != site_uuid:
         raise GateRefused("the trust is of another site", where=f"{path}:site")
@@ -177,7 +177,7 @@ def check_trust_file(file: TrustFile, path: Path) -> None:
         clock.parse(stamp, str(path))
     for person in file.people:
         where = f"{path}:people.{person.id}"
-        models.check_id(person.id, where)
+        loading.check_id(person.id, where)
         if person.id in ids:
             raise ConfigError(f"person {person.id!r} stands there twice", where=where)
         ids.add(person.id)

@@ -21,7 +21,8 @@ import pytest
 
 from sopctl import archive, bootstrap, clock, content, fsio, signing, trust, workflow
 from sopctl.ledger import Ledger
-from sopctl.models import TrustFile, from_yaml
+from sopctl.loading import from_yaml
+from sopctl.models import TrustFile
 from sopctl.session import Session
 from sopctl.signing import Namespace
 from sopctl.site import Site

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sopctl import models
+from sopctl import loading, models
 from sopctl.errors import ConfigError
 from sopctl.models import Dataset, Document, Record, Schedule, Server, SiteConfig, TrustFile
 from sopctl.profile import Profile, shipped
@@ -98,7 +98,7 @@ FILES: dict[str, tuple[type[Record], str]] = {
 def problem(name: str, text: str) -> ConfigError:
     kind, _ = FILES[name]
     with pytest.raises(ConfigError) as caught:
-        models.from_yaml(kind, text.encode(), Path(name))
+        loading.from_yaml(kind, text.encode(), Path(name))
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -106,7 +106,7 @@ def problem(name: str, text: str) -> ConfigError:
 @pytest.mark.parametrize("name", FILES)
 def test_good_file(name: str) -> None:
     kind, text = FILES[name]
-    assert isinstance(models.from_yaml(kind, text.encode(), Path(name)), kind)
+    assert isinstance(loading.from_yaml(kind, text.encode(), Path(name)), kind)
 
 
 #: file, line that is replaced, what by, place that the message names, the key that it offers
@@ -215,23 +215,23 @@ def test_not_a_mapping(name: str, text: str) -> None:
 
 def test_documents_refuse_unknown_keys_too() -> None:
     with pytest.raises(ConfigError, match="unknown key 'extra'"):
-        models.load_json(Document, b'{"schema": "sop/document/v1", "extra": 1}', Path("01-request.json"))
+        loading.load_json(Document, b'{"schema": "sop/document/v1", "extra": 1}', Path("01-request.json"))
 
 
 @pytest.mark.parametrize("value", ["", "a", "A1", "a_b", "a b", "é1", "../x", "a" * 33, "ab\n"])
 def test_not_an_id(value: str) -> None:
     with pytest.raises(ConfigError, match="is not allowed"):
-        models.check_id(value, "x.yml:id")
+        loading.check_id(value, "x.yml:id")
 
 
 @pytest.mark.parametrize("value", ["", "-x", "../x", "a/b", "A", "x" * 65, ".x", "x\n"])
 def test_not_a_profile_id(value: str) -> None:
     with pytest.raises(ConfigError, match="is not allowed"):
-        models.check_profile_id(value, "sop.yml:profile")
+        loading.check_profile_id(value, "sop.yml:profile")
 
 
 def test_what_we_write_we_read() -> None:
     for name, (kind, text) in FILES.items():
-        record = models.from_yaml(kind, text.encode(), Path(name))
+        record = loading.from_yaml(kind, text.encode(), Path(name))
         written = yaml.safe_dump(models.to_json(record), allow_unicode=True, sort_keys=False)
-        assert models.from_yaml(kind, written.encode(), Path(name)) == record, name
+        assert loading.from_yaml(kind, written.encode(), Path(name)) == record, name

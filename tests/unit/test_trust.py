@@ -13,7 +13,8 @@ from msgspec.structs import replace as changed
 
 from sopctl import bootstrap, clock, fsio, signing, trust
 from sopctl.errors import ConfigError, GateRefused, UsageError
-from sopctl.models import Person, TrustFile, from_yaml
+from sopctl.loading import from_yaml
+from sopctl.models import Person, TrustFile
 from sopctl.site import Site
 from tests.support.case_site import CaseSite
 
