@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+#: acts that an SOP's steps are
 Act = Literal["request", "dispose", "decide", "plan", "execute", "confirm", "inform", "receive"]
+#: acts beside the SOP's steps: signed and chained like them, but they complete no step
+SideAct = Literal["consent", "attach", "withdraw", "emergency", "ratify", "takeover"]
 Json = dict[str, Any]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Days = Annotated[int, msgspec.Meta(ge=1, le=3660)]
@@ -51,6 +54,9 @@ class VaultConfig(Record, frozen=True):
     user_password: SecretRef | None = None
     ca_file: str | None = None
     media: str = "vault restic"
+    #: where the repositories lie, so that a plan can see how much room is left: registered server and folder on it
+    server: str | None = None
+    path: str | None = None
 
 
 class AnsibleConfig(Record, frozen=True):
@@ -60,11 +66,40 @@ class AnsibleConfig(Record, frozen=True):
     forks: Count = 10
 
 
+OFFICE_HOURS: dict[str, list[str]] = {
+    "mon": ["07:30-12:00", "13:00-16:00"],
+    "tue": ["07:30-12:00", "13:00-16:00"],
+    "wed": ["07:30-12:00", "13:00-16:00"],
+    "thu": ["07:30-12:00", "13:00-16:00"],
+    "fri": ["07:30-11:30", "13:00-16:30"],
+}
+
+
+class Calendar(Record, frozen=True):
+    """When the agency works; the SOP's time limits are counted in this time.
+
+    ``hours``: weekday (mon … sun) → spans ``HH:MM-HH:MM`` in the site's time zone; a day that is not named is free.
+    ``holidays``: country code of the ``holidays`` library, empty for none. ``days_off``: date → name (cuti bersama).
+    ``work_days``: date → name, days that are worked although a rule above makes them free.
+    """
+
+    hours: dict[str, list[str]] = msgspec.field(default_factory=lambda: dict(OFFICE_HOURS))
+    holidays: str = "ID"
+    days_off: dict[str, str] = {}
+    work_days: dict[str, str] = {}
+
+
 class Policy(Record, frozen=True):
-    """Site policy; may only tighten what the trust demands."""
+    """Site policy; may only tighten what the trust demands.
+
+    ``sla``: whether an act after its time needs a reason (block) or is only written down as late (warn).
+    ``authority``: classification → roles that may approve requests for such data.
+    """
 
     asset_review: Literal["warn", "block"] = "warn"
     verify: Literal["restore", "read"] = "restore"
+    sla: Literal["warn", "block"] = "warn"
+    authority: dict[str, list[str]] = {}
     approval_days: Days = 7
     keep_days: Days = 7
 
@@ -84,6 +119,7 @@ class SiteConfig(Record, frozen=True):
     numbering: str = "{seq:03d}/{flow}/{agency}/{month_roman}/{year}"
     ansible: AnsibleConfig = AnsibleConfig()
     policy: Policy = Policy()
+    calendar: Calendar = Calendar()
     templates: str | None = None
 
 
@@ -172,6 +208,16 @@ class Dataset(Record, frozen=True):
     extensions: list[str] = []
 
 
+class RegisterIndex(Record, frozen=True):
+    """``register/index.yml``: the keeper's one signature for all entries (file below ``register/`` → SHA-256)."""
+
+    schema: Literal["sop-register/v1"]
+    site: str
+    serial: Count
+    issued: str
+    entries: dict[str, str]
+
+
 # --- schedule --------------------------------------------------------------------------------------------------
 
 
@@ -204,20 +250,28 @@ class Schedule(Record, frozen=True):
 
 
 class Key(Record, frozen=True):
-    """A public key line (``ssh-ed25519 AAAA…``) and when it holds."""
+    """A public key line (``ssh-ed25519 AAAA…``) and when it holds.
+
+    ``revoked``: nothing received at or after this time counts, whatever time the document itself claims.
+    """
 
     key: str
     since: str
     until: str
+    revoked: str | None = None
 
 
 class RoleHolding(Record, frozen=True):
-    """A person holds a role for a time; ``kind`` tells a delegate (plt, plh) from the holder."""
+    """A person holds a role for a time; ``kind`` tells a delegate (plt, plh) from the holder.
+
+    ``acting_for``: id of the person a delegate stands in for; separation of duties counts both.
+    """
 
     role: str
     since: str
     until: str
     kind: Literal["definitif", "plt", "plh"] = "definitif"
+    acting_for: str | None = None
 
 
 class Person(Record, frozen=True):
@@ -234,14 +288,22 @@ class Person(Record, frozen=True):
 
 
 class TrustPolicy(Record, frozen=True):
-    """What the root demands; the site can only tighten it."""
+    """What the root demands; the site can only tighten it. ``break_glass``: whether emergencies may go before approval."""
 
     asset_registered: Literal["block"] = "block"
+    asset_review: Literal["warn", "block"] = "warn"
+    verify: Literal["restore", "read"] = "read"
+    sla: Literal["warn", "block"] = "warn"
     approval_days_max: Days = 30
+    break_glass: bool = False
 
 
 class TrustFile(Record, frozen=True):
-    """``trust/trust.yml``, signed by the root key."""
+    """``trust/trust.yml``, signed by the root key.
+
+    ``settings``: key of sop.yml that decides → SHA-256 of its value, taken when the trust is signed. ``run_keys``: public
+    keys that sign grants for enrolled hosts. ``code``: the only code digests that may run (any, when empty).
+    """
 
     schema: Literal["sop-trust/v1"]
     site: str
@@ -252,6 +314,8 @@ class TrustFile(Record, frozen=True):
     people: list[Person]
     profiles: dict[str, str]
     policy: TrustPolicy = TrustPolicy()
+    settings: dict[str, str] = {}
+    run_keys: list[str] = []
     code: list[str] = []
 
 
@@ -274,7 +338,7 @@ class Document(Record, frozen=True):
     seq: int
     flow: str
     step: str
-    act: Act
+    act: Act | SideAct
     actor: Actor
     at: str
     profile: str

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -16,7 +16,10 @@ from sopctl.models import Act, Record
 
 
 class Gate(Record, frozen=True):
-    """A decision: who decides, where approval and rejection lead (a step id or ``closed``)."""
+    """A decision: who decides, where approval and rejection lead (a step id or ``closed``).
+
+    ``forward``: roles that pass an approved request on; their document (``dispose``) belongs to the same step.
+    """
 
     decide: str
     approve: str
@@ -49,12 +52,36 @@ class Step(Record, frozen=True):
     next: str | None = None
     end: str | None = None
 
+    @property
+    def actors(self) -> list[str]:
+        """Roles that may file this step's document."""
+        return [self.gate.decide] if self.gate else self.by
+
 
 class Trigger(Record, frozen=True):
     """A flow started by a schedule (the paper's id, and how often at the least)."""
 
     schedule: str
     at_least_every: str
+
+
+#: roles that no SOP's table has a column for, held by people of every site's trust; their titles
+RESERVED = {
+    "loket": "Petugas penerima surat",
+    "pemilik-data": "Pejabat unit pemilik data",
+    "pengurus-aset": "Pengurus register aset",
+}
+DESK, OWNER, KEEPER = RESERVED
+#: what a request paper can be asked to say (``must_have``) → what it is in words
+FIELDS = {
+    "daftar_spesifikasi": "the specification list: for each dataset server, application, database or folder, and size",
+    "jenis": "backup or restore",
+    "target": "the datasets",
+    "alasan": "the reason",
+    "titik_pemulihan": "the point to restore to",
+    "batas_waktu": "the deadline",
+    "kontak": "whom to reach",
+}
 
 
 class Flow(Record, frozen=True):
@@ -126,6 +153,15 @@ class Approver(Record, frozen=True):
     pangkat: str | None = None
 
 
+class BreakGlass(Record, frozen=True):
+    """Emergencies: two different holders of ``by`` sign, for ``hours`` at the most; ``ratify`` looks at it afterwards."""
+
+    by: list[str]
+    hours: Annotated[int, msgspec.Meta(ge=1, le=72)]
+    ratify: str
+    source: str | None = None
+
+
 class Heading(Record, frozen=True):
     """The SOP's identity block."""
 
@@ -155,8 +191,15 @@ class Profile(Record, frozen=True):
     roles: dict[str, Role]
     records: dict[str, Paper]
     flows: dict[str, Flow]
-    preflight: list[str] = []
+    preflight: list[Literal["asset_registered", "asset_review_current", "capacity_checked"]] = []
     sod: list[Separation] = []
+    #: classification → roles that may approve requests for such data (none named: the gate's own decider)
+    authority: dict[str, list[str]] = {}
+    break_glass: BreakGlass | None = None
+
+    def title(self, role: str) -> str:
+        """Title of a role, the SOP's own or a reserved one."""
+        return self.roles[role].title if role in self.roles else RESERVED[role]
 
     def flow(self, name: str) -> Flow:
         """The flow of that name; ConfigError names those that exist."""
