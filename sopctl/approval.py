@@ -6,160 +6,19 @@ Nothing here reads a file, opens a connection or knows the time by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sopctl import clock
-from sopctl.case import Case, Filed
+from sopctl.case import Case
+from sopctl.context import Context
+from sopctl.duties import separation
+from sopctl.examination import examine
 from sopctl.ledger import LedgerLine
-from sopctl.models import Document, Json, Policy, Schedule, Server
-from sopctl.profile import LoadedProfile, Profile
-from sopctl.trust import Trust
+from sopctl.models import Json, Schedule, Server
 
-RECEIVED_WITHIN = 600  # seconds between a document's own time and its acceptance
 REVIEW_DAYS = 366
-
-
-@dataclass(frozen=True)
-class Context:
-    """Everything the gate looks at besides the case and the plan."""
-
-    site: str
-    trust: Trust
-    profile: LoadedProfile
-    lines: list[LedgerLine]
-    servers: Mapping[str, Server]
-    policy: Policy
-    code: Callable[[], str]  # digest of the code that would run; raises GateRefused when it cannot be believed
-    now: str
-    tz_name: str
-
-
-def document_ref(case_id: str, seq: int) -> str:
-    """How the ledger names a document."""
-    return f"{case_id}/{seq:02d}"
-
-
-def received_at(context: Context, case: Case, filed: Filed) -> str | None:
-    """When the ledger says sopctl accepted exactly these bytes; None when it does not say so."""
-    ref = document_ref(case.id, filed.document.seq)
-    for line in context.lines:
-        if line.kind == "document" and line.ref == ref:
-            same = (
-                line.digests.get("document") == filed.digest and line.digests.get("signature") == filed.signature_digest
-            )
-            return line.at if same else None
-    return None
-
-
-def examine(context: Context, case: Case, *, pending: bool = False, whole: bool = True) -> list[str]:
-    """Why the case's documents cannot be believed; empty when they can.
-
-    With ``pending`` the last document may still lack its ledger line (it is being accepted now). Without ``whole`` the
-    case is a record's copy: the ledger may know later documents.
-    """
-    found: list[str] = []
-    if context.trust.file.profiles.get(context.profile.profile.id) != context.profile.digest:
-        found.append(f"profile {context.profile.profile.id} is not the one in the trust (its bytes differ)")
-    prev: str | None = None
-    for number, filed in enumerate(case.filed, 1):
-        document, name = filed.document, filed.path.name
-        if (document.case, document.seq) != (case.id, number):
-            found.append(f"{name} is document {document.seq} of {document.case}, not {number} of {case.id}")
-        if document.site != context.site:
-            found.append(f"{name} is of another site")
-        if document.prev != prev:
-            found.append(f"{name} does not follow the document before it (prev differs)")
-        if document.profile != context.profile.reference:
-            found.append(
-                f"{name} was made under profile {document.profile}, now {context.profile.reference} is in force"
-            )
-        prev = filed.link
-        found += examine_one(context, case, filed, pending and number == len(case.filed))
-    found += case.state.reasons
-    found += separation(context.profile.profile, case)
-    known = sum(1 for line in context.lines if line.kind == "document" and line.ref.startswith(f"{case.id}/"))
-    if whole and known > len(case.filed):
-        found.append(f"the ledger knows {known} documents of {case.id}, the folder holds {len(case.filed)}")
-    return found
-
-
-def examine_one(context: Context, case: Case, filed: Filed, pending: bool = False) -> list[str]:
-    """Why one document cannot be believed, chain and order aside."""
-    document, name = filed.document, filed.path.name
-    received = received_at(context, case, filed)
-    if received is None:
-        if not pending:
-            return [f"{name} was never received by sopctl in this form (no ledger line fits it)"]
-        received = context.now
-    late = clock.seconds_between(document.at, received)
-    if abs(late) > RECEIVED_WITHIN:
-        return [f"{name} says {document.at} but was received at {received}"]
-    step = next((step for step in case.flow.steps if step.id == document.step), None)
-    if step is None or step.act != document.act:
-        return [f"{name}: the SOP has no step {document.step!r} with act {document.act}"]
-    if problem := _unsaid(document):
-        return [f"{name} {problem}"]
-    allowed = [step.gate.decide] if step.gate else step.by
-    if document.actor.role not in allowed:
-        return [f"{name}: step {step.id} is for {' or '.join(allowed)}, not {document.actor.role}"]
-    reasons = context.trust.reasons(
-        filed.data,
-        filed.signature,
-        "sop-document",
-        document.actor.person,
-        [document.actor.role],
-        sorted({document.at, received}),
-    )
-    return [f"{name}: {reason}" for reason in reasons]
-
-
-def _unsaid(document: Document) -> str | None:
-    """What a body must say and does not: a document signed by hand may hold anything."""
-    body = document.body
-    if document.act == "request":
-        datasets = body.get("datasets")
-        if not isinstance(datasets, list) or not datasets or not all(isinstance(one, str) for one in datasets):
-            return "does not say which datasets"
-        for key in ("operation", "point", "requester", "unit", "reason"):
-            if not isinstance(body.get(key), str):
-                return f"does not say {key!r}"
-    if document.act == "decide" and body.get("decision") == "approve":
-        approval = body.get("approval")
-        targets = approval.get("targets") if isinstance(approval, dict) else None
-        if not isinstance(targets, list) or not all(isinstance(one, dict) and _is_target(one) for one in targets):
-            return "does not say what it approves"
-    return None
-
-
-def _is_target(target: Json) -> bool:
-    return isinstance(target.get("dataset"), str) and isinstance(target.get("backup"), str)
-
-
-def separation(profile: Profile, case: Case, acting: tuple[str, str] | None = None) -> list[str]:
-    """Roles that must be different persons but are not; ``acting`` is (person, role) of who is about to act.
-
-    The requester counts as the person named in the request, also where the desk signed for them.
-    """
-    holders: dict[str, set[str]] = {}
-    for filed in case.filed:
-        document = filed.document
-        holders.setdefault(document.actor.role, set()).add(document.actor.person)
-        if document.act == "request":
-            requester = document.body.get("requester")
-            if isinstance(requester, str):
-                holders.setdefault(document.actor.role, set()).add(requester)
-    if acting:
-        holders.setdefault(acting[1], set()).add(acting[0])
-    found = []
-    for rule in profile.sod:
-        for at, first in enumerate(rule.differ):
-            for second in rule.differ[at + 1 :]:
-                for person in sorted(holders.get(first, set()) & holders.get(second, set())):
-                    found.append(f"{person} acts as {first} and as {second}; the SOP needs two persons")
-    return found
 
 
 def executions(context: Context, case_id: str) -> list[LedgerLine]:
@@ -175,24 +34,71 @@ def gate_case(context: Context, case: Case, plan: Json, person: str, role: str) 
         what = f"{due.act} by {' or '.join(due.by)} (step {due.id})" if due else "nothing: the case is closed"
         found.append(f"execution is not due; due is {what}")
         return found
-    found += _operator(context, case, person, role, due.by)
+    found += _operator(context, case, person, role, due.actors)
+    granted = approval_of(case)
+    if granted is None:
+        return [*found, f"case {case.id} carries no approval"]
+    approval, at = granted
+    if not case.state.emergency:
+        found += approved(context, approval, plan, at, days=context.trust.file.policy.approval_days_max)
+    elif not context.trust.file.policy.break_glass or context.profile.profile.break_glass is None:
+        found.append("the trust allows no emergency (policy.break_glass)")
+    else:
+        found += approved(context, approval, plan, at, hours=context.profile.profile.break_glass.hours)
+    if isinstance(approval, dict) and approval.get("request") != case.filed[0].digest:
+        found.append("the approval is of another request (its bytes differ)")
+    return found + planned(context, case, plan) + targets(context, plan)
+
+
+def approval_of(case: Case) -> tuple[Any, str] | None:
+    """What the case was approved for and when: by the decision, or by an emergency that two operators signed."""
+    if case.state.emergency not in {"", "asked"}:
+        asked = case.all("emergency")
+        if len(asked) != 2 or asked[1].document.body.get("countersigns") != asked[0].link:
+            return None
+        return asked[0].document.body.get("approval"), asked[0].document.at
     decision = case.last("decide")
     if decision is None or decision.document.body.get("decision") != "approve":
-        return [*found, f"case {case.id} carries no approval"]
-    found += approved(context, decision.document.body.get("approval"), plan, decision.document.at)
-    return found + targets(context, plan)
+        return None
+    return decision.document.body.get("approval"), decision.document.at
 
 
-def approved(context: Context, approval: Any, plan: Json, decided: str) -> list[str]:
+def planned(context: Context, case: Case, plan: Json) -> list[str]:
+    """Why this run is not what was planned, in an SOP that plans; nothing to say in an emergency."""
+    if case.flow.first("plan") is None or case.state.emergency:
+        return []
+    filed = case.last("plan")
+    if filed is None:
+        return ["nothing was planned yet"]
+    body = filed.document.body
+    found = [f"the plan is another: {reason}" for reason in _compare(body.get("targets"), plan)]
+    window = body.get("window")
+    if isinstance(window, dict):
+        since, until = str(window.get("since")), str(window.get("until"))
+        if not (clock.is_time(since) and clock.is_time(until)):
+            found.append("the plan's window is not a time")
+        elif not since <= context.now <= until:
+            found.append(f"the plan's window is {since} to {until}, now is {context.now}")
+    return found
+
+
+def approved(context: Context, approval: Any, plan: Json, decided: str, **longest: int) -> list[str]:
     """What differs between what was approved (at ``decided``) and what would run, each named."""
     if not isinstance(approval, dict):
         return ["the decision does not say what it approves"]
-    found = _window(context, approval, decided)
+    found = _window(context, approval, decided, longest)
     code = context.code()
     if approval.get("code") != code:
         found.append(f"the code differs from the approved code ({approval.get('code')} then, {code} now)")
+    return found + _compare(approval.get("targets"), plan)
+
+
+def _compare(approved_targets: Any, plan: Json) -> list[str]:
+    """Names of what differs between targets as a document has them and as the plan would run them."""
+    found = []
     wanted = {item["dataset"]["id"]: item for item in plan["items"]}
-    allowed = {str(item.get("dataset")): item for item in approval.get("targets", []) if isinstance(item, dict)}
+    listed = approved_targets if isinstance(approved_targets, list) else []
+    allowed = {str(item.get("dataset")): item for item in listed if isinstance(item, dict)}
     for dataset, item in wanted.items():
         if dataset not in allowed:
             found.append(f"dataset {dataset} was not approved")
@@ -207,12 +113,13 @@ def approved(context: Context, approval: Any, plan: Json, decided: str) -> list[
             f"{dataset}: {name} in the register was changed after the approval"
             for name in differences(allowed[dataset].get("register"), now["register"])
         ]
-    found += [f"dataset {dataset} was approved but is not planned" for dataset in allowed if dataset not in wanted]
-    return found
+    return found + [
+        f"dataset {dataset} was approved but is not planned" for dataset in allowed if dataset not in wanted
+    ]
 
 
-def _window(context: Context, approval: Json, decided: str) -> list[str]:
-    """Why the approval does not hold now, or holds for longer than the trust lets anybody approve."""
+def _window(context: Context, approval: Json, decided: str, longest: Mapping[str, int]) -> list[str]:
+    """Why the approval does not hold now, or holds for longer than anybody may approve (``days`` or ``hours``)."""
     since, until = str(approval.get("valid_from")), str(approval.get("valid_until"))
     for moment in (since, until):
         if not clock.is_time(moment):
@@ -220,9 +127,10 @@ def _window(context: Context, approval: Json, decided: str) -> list[str]:
     found = []
     if not since <= context.now <= until:
         found.append(f"the approval held until {until}, now is {context.now}")
-    days = context.trust.file.policy.approval_days_max
-    if clock.seconds_between(decided, until) > days * 86400:
-        found.append(f"the approval holds until {until}, longer than the {days} days that the trust allows")
+    if clock.seconds_between(clock.plus(decided, **longest), until) > 0:
+        unit, count = next(iter(longest.items()))
+        who = "the trust" if unit == "days" else "the SOP (emergency)"
+        found.append(f"the approval holds until {until}, longer than the {count} {unit} that {who} allows")
     return found
 
 
@@ -235,6 +143,8 @@ def approval_target(item: Json) -> Json:
         "machine_id": item["machine_id"],
         "ssh_host_key": item["ssh_host_key"],
         "place": item["dataset"].get("database") or item["dataset"].get("path"),
+        "owner_unit": item["owner_unit"],
+        "classification": item["classification"],
         "services": [f"{service['server']}/{service['service']['name']}" for service in item["services"]],
         "backup": item.get("snapshot"),
         "backup_sha256": item.get("sha256"),
@@ -265,7 +175,7 @@ def gate_schedule(
     if context.trust.file.profiles.get(context.profile.profile.id) != context.profile.digest:
         found.append(f"profile {context.profile.profile.id} is not the one in the trust (its bytes differ)")
     flow = context.profile.profile.flow(flow_name)
-    found += _operator(context, None, person, role, flow.steps[0].by)
+    found += _operator(context, None, person, role, flow.steps[0].actors)
     return found + targets(context, plan)
 
 
@@ -305,22 +215,25 @@ def _operator(context: Context, case: Case | None, person: str, role: str, allow
     elif entry.kind == "service" and case is not None:
         found.append(f"{person} is a service identity: it executes what the schedule allows, never a case")
     if case is not None:
-        found += separation(context.profile.profile, case, (person, role))
+        found += separation(context, case, (person, role))
     return found
 
 
 def targets(context: Context, plan: Json) -> list[str]:
-    """Code that the trust does not list (where it lists any), hosts that are not registered as the plan names them, and
-    reviews overdue where the policy blocks."""
-    found = []
+    """Code that the trust does not list (where it lists any), settings and register entries that are not the signed ones,
+    hosts that are not registered as the plan names them, and reviews overdue where the policy blocks."""
+    found = context.settings()
+    entries = [f"datasets/{item['dataset']['id']}.yml" for item in plan["items"]]
+    entries += [f"servers/{planned_host['server']}.yml" for planned_host in plan["hosts"].values()]
+    found += context.register(sorted(set(entries)))
     if context.trust.file.code and context.code() not in context.trust.file.code:
         found.append(f"the code {context.code()} is not in the trust's list")
-    for host, planned in plan["hosts"].items():
-        server = context.servers.get(planned["server"])
+    for host, identity in plan["hosts"].items():
+        server = context.servers.get(identity["server"])
         if server is None or server.inventory_hostname != host:
-            found.append(f"host {host} is not in the asset register as {planned['server']}")
+            found.append(f"host {host} is not in the asset register as {identity['server']}")
             continue
-        if (server.machine_id, server.ssh_host_key) != (planned["machine_id"], planned["ssh_host_key"]):
+        if (server.machine_id, server.ssh_host_key) != (identity["machine_id"], identity["ssh_host_key"]):
             found.append(f"host {host} is registered with another identity than planned")
         if context.policy.asset_review == "block" and review_overdue(server, context.now):
             found.append(

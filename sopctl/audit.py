@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from sopctl import approval, fixity, fsio, loading, signing
+from sopctl import fixity, fsio, loading, signing
 from sopctl.case import Case, Filed
 from sopctl.errors import SopctlError, UsageError
+from sopctl.examination import examine
 from sopctl.findings import Finding
 from sopctl.ledger import Ledger, LedgerLine
 from sopctl.models import Document, TrustFile
@@ -90,11 +91,13 @@ def _documents(session: Session, record: Path, lines: list[LedgerLine]) -> list[
         data = fsio.read_strict(path)
         profile = LoadedProfile(loading.from_yaml(Profile, data, path), fsio.sha256_bytes(data), path)
         first = filed[0].document
-        case = Case(first.case, record, first.flow, profile.profile.flow(first.flow), filed)
+        case = Case(
+            first.case, record, first.flow, profile.profile.flow(first.flow), filed, profile.profile.break_glass
+        )
     except SopctlError as error:
         return [Finding("broken", record.name, "data/profile.yml", "profile-unreadable", error.message)]
     context = replace(session.context(), lines=lines, trust=trust, profile=profile)
-    for reason in approval.examine(context, case, whole=False):
+    for reason in examine(context, case, whole=False):
         found.append(Finding("broken", record.name, "data/case", "document-refused", reason))
     return found
 

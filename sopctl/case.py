@@ -6,17 +6,21 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from sopctl import clock, fsio, loading
-from sopctl.errors import ConfigError, SopctlError, UsageError
-from sopctl.models import CASE_PATTERN, Document
-from sopctl.profile import Flow, Profile, Step
+from sopctl.errors import ConfigError, GateRefused, SopctlError, UsageError
+from sopctl.models import CASE_PATTERN, Document, SideAct
+from sopctl.profile import BreakGlass, Flow, Profile, Step, forwarding
 
 _NAME = re.compile(r"(\d\d)-([a-z]+)\.json")
 MAX_DOCUMENTS = 99
+SIDE_ACTS: tuple[str, ...] = get_args(SideAct)
+#: "step" of a side document
+BESIDE = "-"
+RATIFY = "ratify"
 
 
 @dataclass(frozen=True)
@@ -46,16 +50,26 @@ class Filed:
 
 @dataclass(frozen=True)
 class State:
-    """Where a case stands. ``due`` is the step that comes next (None when closed)."""
+    """Where a case stands. ``due`` is the step that comes next (None when closed).
+
+    ``emergency``: empty, ``asked`` (one operator signed), ``open`` (two did; goes before approval), ``ratified`` or
+    ``censured``.
+    """
 
     due: Step | None
-    outcome: str  # berjalan | selesai | ditolak
+    outcome: str  # berjalan | selesai | ditolak | dibatalkan
     reasons: list[str] = field(default_factory=list)
+    emergency: str = ""
 
     @property
     def closed(self) -> bool:
         """Whether nothing is due any more."""
         return self.due is None and not self.reasons
+
+    @property
+    def flagged(self) -> bool:
+        """Whether an emergency still waits for the decider's word."""
+        return self.emergency in {"asked", "open"}
 
 
 @dataclass(frozen=True)
@@ -67,10 +81,15 @@ class Case:
     flow_name: str
     flow: Flow
     filed: list[Filed]
+    break_glass: BreakGlass | None = None
 
     def last(self, act: str) -> Filed | None:
         """The newest document of that act."""
         return next((item for item in reversed(self.filed) if item.document.act == act), None)
+
+    def all(self, act: str) -> list[Filed]:
+        """Every document of that act, oldest first."""
+        return [item for item in self.filed if item.document.act == act]
 
     def body(self, act: str) -> dict[str, Any]:
         """Body of the newest document of that act; empty when there is none."""
@@ -83,43 +102,145 @@ class Case:
         return self.body("request")
 
     @property
+    def operation(self) -> str:
+        """``backup`` or ``restore``."""
+        asked = self.request.get("operation")
+        return asked if isinstance(asked, str) else self.flow.operation()
+
+    @property
     def state(self) -> State:
         """Fold the documents over the flow."""
-        return fold(self.flow, [item.document for item in self.filed])
+        return fold(self.flow, [item.document for item in self.filed], self.break_glass)
+
+    def with_filed(self, filed: list[Filed]) -> Case:
+        """The same case holding these documents."""
+        return replace(self, filed=filed)
 
 
-def fold(flow: Flow, documents: list[Document]) -> State:
+def fold(flow: Flow, documents: list[Document], break_glass: BreakGlass | None = None) -> State:
     """State after ``documents``; ``reasons`` name documents that do not fit the SOP's order."""
-    due: Step | None = flow.steps[0]
-    rejected = False
+    walk = _Walk(flow, break_glass)
     for document in documents:
+        problem = walk.beside(document) if document.act in SIDE_ACTS else walk.step(document)
+        if problem:
+            return State(walk.due, "berjalan", [f"document {document.seq} {problem}"], walk.emergency)
+    return State(walk.due, walk.outcome if walk.due is None else "berjalan", [], walk.emergency)
+
+
+class _Walk:
+    """Takes one document after the other; a document that does not fit is named and nothing moves."""
+
+    def __init__(self, flow: Flow, break_glass: BreakGlass | None) -> None:
+        self._flow, self._glass = flow, break_glass
+        self.due: Step | None = flow.steps[0]
+        self.outcome = "selesai"
+        self.emergency = ""
+        self._first_operator = ""
+        self._executed = False
+
+    def step(self, document: Document) -> str:
+        """A document of one of the SOP's steps; empty when it fits, else why not."""
+        due = self.due
         if due is None:
-            return State(None, "berjalan", [f"document {document.seq} lies behind the end of the flow"])
+            return "lies behind the end of the flow"
         if (document.step, document.act) != (due.id, due.act):
-            return State(
-                due,
-                "berjalan",
-                [
-                    f"document {document.seq} is {document.act} of step {document.step}, but {due.act} of step {due.id} was due"
-                ],
-            )
-        last = flow.group(due)[-1]
+            return f"is {document.act} of step {document.step}, but {due.act} of step {due.id} was due"
         if due.gate:
             decision = document.body.get("decision")
             if decision not in ("approve", "reject"):  # a list is not hashable, and a document may hold one
-                return State(due, "berjalan", [f"document {document.seq} decides neither approve nor reject"])
-            target: str | None = due.gate.approve if decision == "approve" else due.gate.reject
-            rejected = rejected or (decision == "reject" and due.act != "confirm")
-        elif last.end:
-            rejected = rejected or last.end == "rejected"
-            target = "closed"
+                return "decides neither approve nor reject"
+            if decision == "reject" and due.act != "confirm":
+                self.outcome = "ditolak"
+            if decision == "approve" and due.gate.forward:
+                self.due = forwarding(due)
+            else:
+                self._go(due.gate.approve if decision == "approve" else due.gate.reject)
+            return ""
+        self._executed = self._executed or due.act == "execute"
+        if self._flow.group(due)[-1].end == "rejected":
+            self.outcome = "ditolak"
+        self._go(self._flow.following(due) if due.act == "execute" or not due.next else due.next)
+        return ""
+
+    def _go(self, target: str) -> None:
+        if target != "closed":
+            self.due = self._flow.start_of(self._flow.step(target))
+        elif self.emergency == "open" and self._glass:
+            self.due = ratification(self._flow, self._glass)
         else:
-            at = flow.steps.index(last) + 1
-            target = last.next or (flow.steps[at].id if at < len(flow.steps) else "closed")
-        due = None if target == "closed" or target is None else flow.start_of(flow.step(target))
-    if due is not None:
-        return State(due, "berjalan")
-    return State(None, "ditolak" if rejected else "selesai")
+            self.due = None
+
+    def beside(self, document: Document) -> str:
+        """A document beside the SOP's steps; empty when it fits, else why not."""
+        if document.act == "takeover":
+            return ""
+        if self.due is None:
+            return "lies behind the end of the flow"
+        if document.act == "withdraw":
+            if self._executed or self.emergency:
+                return "withdraws what was executed already"
+            self.due, self.outcome = None, "dibatalkan"
+        elif document.act == "emergency":
+            return self._emergency(document)
+        elif document.act == "ratify":
+            return self._ratify(document)
+        return ""
+
+    def _ratify(self, document: Document) -> str:
+        if self.emergency != "open" or not self._executed:
+            return "ratifies where no emergency was executed"
+        decision = document.body.get("decision")
+        if decision not in ("approve", "reject"):
+            return "decides neither approve nor reject"
+        self.emergency = "ratified" if decision == "approve" else "censured"
+        if self.due is not None and self.due.id == RATIFY:
+            self.due = None
+        return ""
+
+    def _emergency(self, document: Document) -> str:
+        if self._glass is None:
+            return "breaks the glass, which this SOP does not have"
+        if self._executed or self.outcome == "ditolak" or self.emergency in {"open", "ratified", "censured"}:
+            return "breaks the glass of a case that was decided or executed already"
+        if not self.emergency:
+            self.emergency, self._first_operator = "asked", document.actor.person
+            return ""
+        if document.actor.person == self._first_operator:
+            return f"is {document.actor.person}'s second signature; an emergency needs two persons"
+        execution = self._flow.first("execute")
+        if execution is None:
+            return "breaks the glass of a flow that executes nothing"
+        self.emergency, self.due = "open", execution
+        return ""
+
+
+def due_act(step: Step) -> str:
+    """The act that completes ``step``, as the command line calls it."""
+    return RATIFY if step.id == RATIFY else step.act
+
+
+def due_step(case: Case, act: str) -> Step:
+    """The step that is due, when it is ``act``; GateRefused names what is due instead, and by whom."""
+    due = case.state.due
+    if case.state.reasons:
+        raise GateRefused(case.state.reasons, where=case.id)
+    if due is None:
+        raise GateRefused(f"the case is closed ({case.state.outcome}); nothing is due", where=case.id)
+    if due_act(due) != act:
+        by = " or ".join(due.actors)
+        raise GateRefused(
+            f"{act} is not due",
+            where=case.id,
+            hint=f"Due is step {due.nomor or due.id}: {due_act(due)}, by {by}: sopctl case {due_act(due)} {case.id} --as {by}.",
+        )
+    return due
+
+
+def ratification(flow: Flow, glass: BreakGlass) -> Step:
+    """What is due when all else is done and the emergency was not looked at yet."""
+    text = "Menilai tindakan darurat: meratifikasi atau menegur"
+    decided = flow.first("decide") or flow.steps[-1]
+    return Step(id=RATIFY, act="decide", text=text, by=[glass.ratify], nomor=decided.nomor, source="inferred")
 
 
 def read_filed(path: Path) -> Filed:
@@ -158,7 +279,7 @@ def load_case(folder: Path, profile: Profile) -> Case:
     if len(flows) > 1:
         raise ConfigError(f"documents of several flows ({', '.join(sorted(flows))})", where=str(folder))
     name = flows.pop() if flows else (profile.schedule_flow() or next(iter(profile.flows)))
-    return Case(folder.name, folder, name, profile.flow(name), filed)
+    return Case(folder.name, folder, name, profile.flow(name), filed, profile.break_glass)
 
 
 def case_folders(root: Path) -> Iterator[Path]:

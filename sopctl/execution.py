@@ -14,17 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sopctl import approval, clock, fsio, locks
+from sopctl import approval, clock, fsio, locks, signing
 from sopctl import plan as plans
-from sopctl.errors import GateRefused
+from sopctl.errors import ConfigError, GateRefused
 from sopctl.gate_server import Answer, GateServer
+from sopctl.ledger import LedgerLine
 from sopctl.models import Json
 from sopctl.runner import RunOutcome, RunRequest, Stop, environment, run
 from sopctl.session import Session, Signer
 
 GRANT_MINUTES = 15
+GRANT_SCHEMA = "sop/grant/v1"
+#: kinds of ledger lines that name a run and its plan
+RUN_LINES = {"run-started", "observed"}
+#: the site's own key, below its root: signs grants, and nothing else
+RUN_KEY = "secrets/run-key"
 OPERATIONS = {
     "backup": {"vault_repository", "backup", "verify"},
+    "plan": {"capacity"},
     "restore": {
         "restore.staged", "restore.swapped", "restore.finalised", "restore.reverted",
         "quiesce.quiesced", "quiesce.released", "service.stopped", "service.started",
@@ -58,6 +65,33 @@ class Run:
     stops: frozenset[tuple[str, str]] = frozenset()
 
 
+class RunKey:
+    """The site's run key. A site without one gives unsigned grants, which enrolled hosts refuse."""
+
+    def __init__(self, session: Session) -> None:
+        """ConfigError or GateRefused when there is a key that must not be used, before anything is started."""
+        self._path = session.site.root / RUN_KEY
+        self._believed = {signing.public_line(signing.key_blob(key, "run_keys")) for key in session.trust.file.run_keys}
+        self._there = self._path.exists()
+        if self._there and self._path.stat().st_mode & 0o077:
+            raise ConfigError("the run key is open to others", where=str(self._path), hint=f"chmod 600 {self._path}")
+        self.sign({"schema": "sop/probe/v1"})
+
+    def sign(self, grant: Json) -> str | None:
+        """The armoured signature over the grant's canonical JSON."""
+        if not self._there:
+            return None
+        data = fsio.canonical_json(grant)
+        signature = signing.sign(data, "sop-grant", self._path)
+        if self._believed and signing.verify(data, signature, "sop-grant") not in self._believed:
+            raise GateRefused(
+                "this run key is not the one that the trust names",
+                where=str(self._path),
+                hint="Put that one back, or have the root holder sign the new one: sopctl trust sign.",
+            )
+        return signature.decode("ascii")
+
+
 class PlayGate:
     """Answers the play's questions: each against the gate anew, with the arguments the task really has."""
 
@@ -66,6 +100,7 @@ class PlayGate:
     ) -> None:
         self._session, self._plan, self._decide, self._stop, self._check = session, plan, decide, stop, check
         self._digest = fsio.sha256_bytes(fsio.canonical_json(plan))
+        self._key = RunKey(session)
         self._stopped = False
         self._finalised: set[str] = set()
 
@@ -122,6 +157,9 @@ class PlayGate:
 
     def _data(self, operation: str, host: Any, args: Json) -> list[str]:
         item = self._item(args)
+        vault = self._plan.get("vault")
+        if operation == "capacity" and vault and (host, args.get("vault_path")) == (vault["host"], vault["path"]):
+            return []
         if item is None:
             return [f"dataset {(args.get('dataset') or {}).get('id')} is not in the plan"]
         found = []
@@ -140,10 +178,16 @@ class PlayGate:
         return next((item for item in self._plan["items"] if item["dataset"]["id"] == wanted), None)
 
     def _grant(self, operation: str, host: str, args: Json, item: Json | None) -> Json:
-        return {
+        """``grant`` and ``grant_signature``. ``runs`` lets an enrolled host see that the ledger forgot none it worked for."""
+        case = self._plan["case"]
+        filed = list(self._session.site.cases.glob(f"*/{case}/*-execute.json"))
+        grant = {
+            "schema": GRANT_SCHEMA,
             "site": self._plan["site"],
-            "case": self._plan["case"],
+            "case": case,
+            "execution": len(filed) + 1,
             "plan": self._digest,
+            "runs": [line.digests.get("plan") for line in self._runs(case)],
             "host": host,
             "machine_id": self._plan["hosts"][host]["machine_id"],
             "operation": operation,
@@ -153,6 +197,11 @@ class PlayGate:
             "expires": clock.plus(clock.now(), minutes=GRANT_MINUTES),
             "nonce": secrets.token_hex(16),
         }
+        return {"grant": grant, "grant_signature": self._key.sign(grant)}
+
+    def _runs(self, case: str) -> list[LedgerLine]:
+        lines = self._session.ledger.lines()
+        return [line for line in lines if line.kind in RUN_LINES and line.ref.startswith(f"{case}/")]
 
     def _follow(self, operation: str, item: Json | None) -> None:
         """From the stop until every dataset is finalised, Ctrl-C waits."""
@@ -183,20 +232,25 @@ def open_run(
         raise GateRefused(reasons, where=plan["case"], hint="Nothing was started and no connection opened.")
     site = session.site
     names = [plan["case"], *(f"dataset-{item['dataset']['id']}" for item in plan["items"])]
-    with locks.held(site.state, names, who):
+    with locks.held(site.state, names, who, case=plan["case"]):
         folder = Path(tempfile.mkdtemp(prefix="sop-", dir=_short_temp()))
         try:
             hosts = plans.inventory_hosts(site, environment(folder))
             plans.check_reachable(site, plan, hosts)
-            run_id = f"{plan['case']}-{len(approval.executions(session.context(), plan['case'])) + 1:02d}"
+            kind, mark = ("observed", "P") if plan["operation"] == "plan" else ("run-started", "")
+            before = [
+                line for line in session.ledger.lines() if line.kind == kind and line.ref.startswith(f"{plan['case']}/")
+            ]
+            run_id = f"{plan['case']}-{mark}{len(before) + 1:02d}"
             keep = site.state / "runs" / f"{run_id}-{secrets.token_hex(3)}"
             keep.mkdir(parents=True, mode=0o700)
             generated = folder / "sop_inventory.json"
             generated.write_text(json.dumps(plans.generated_inventory(plan, hosts)))
-            digest = fsio.sha256_bytes(fsio.canonical_json(plan))
-            session.ledger.append("run-started", f"{plan['case']}/{run_id}", {"plan": digest}, unique=True)
             stop = Stop(say)
+            # made here, so that a run key that must not be used is told before a line is entered
             gate = PlayGate(session, plan, decide, stop, check)
+            digest = fsio.sha256_bytes(fsio.canonical_json(plan))
+            session.ledger.append(kind, f"{plan['case']}/{run_id}", {"plan": digest}, unique=True)
             password_file = site.config.ansible.vault_password_file
             with GateServer(folder, gate.answer) as server:
                 request = RunRequest(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from rich.box import SQUARE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -31,7 +32,7 @@ SHORT = {
     "time",
     "took / limit",
 }
-STATE_COLOUR = {"selesai": "green", "ditolak": "red", "berjalan": "yellow"}
+STATE_COLOUR = {"selesai": "green", "ditolak": "red", "berjalan": "yellow", "dibatalkan": "red", "rusak": "red"}
 
 
 class Output:
@@ -62,6 +63,15 @@ class Output:
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
         for column in columns:
             table.add_column(column, overflow="fold", no_wrap=column in SHORT)
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        self.out.print(table)
+
+    def ruled(self, columns: list[tuple[str, int]], rows: list[list[str]]) -> None:
+        """A table with a rule between its rows; a column is its heading and its least width. Nothing is cut."""
+        table = Table(box=SQUARE, show_lines=True, header_style="bold")
+        for heading, least in columns:
+            table.add_column(escape(heading), overflow="fold", min_width=least)
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
         self.out.print(table)

@@ -68,8 +68,14 @@ def _item(site: Site, dataset: Dataset) -> Json:
         "host": server.inventory_hostname,
         "machine_id": server.machine_id,
         "ssh_host_key": server.ssh_host_key,
+        "owner_unit": dataset.owner_unit,
+        "classification": dataset.classification,
         "services": _services(site, dataset),
     }
+
+
+def _identity(server: Server) -> Json:
+    return {"server": server.id, "machine_id": server.machine_id, "ssh_host_key": server.ssh_host_key}
 
 
 def _plan(site: Site, case_id: str, flow: str, operation: str, items: list[Json], now: str) -> Json:
@@ -77,11 +83,7 @@ def _plan(site: Site, case_id: str, flow: str, operation: str, items: list[Json]
     hosts: Json = {}
     for server_id in sorted(servers):
         server = host_of(site, server_id)
-        hosts[server.inventory_hostname] = {
-            "server": server.id,
-            "machine_id": server.machine_id,
-            "ssh_host_key": server.ssh_host_key,
-        }
+        hosts[server.inventory_hostname] = _identity(server)
     return {
         "schema": SCHEMA,
         "site": site.config.site,
@@ -94,18 +96,46 @@ def _plan(site: Site, case_id: str, flow: str, operation: str, items: list[Json]
     }
 
 
-def backup_plan(site: Site, case_id: str, entries: list[ScheduleEntry], now: str) -> Json:
-    """Plan of a scheduled run over ``entries``."""
+def backup_plan(site: Site, case_id: str, entries: list[ScheduleEntry], now: str, verify: str) -> Json:
+    """Plan of a scheduled run over ``entries``; ``verify`` is how deep each backup is proven (restore, read)."""
     flow = site.profile.profile.schedule_flow() or "backup"
     items = []
     for entry in entries:
         item = _item(site, site.dataset(entry.dataset))
         item["services"] = []
         period = clock.period(now, entry.every, site.tz)
-        item |= {"period": period, "every": entry.every, "jenis": entry.jenis, "verify": site.config.policy.verify}
+        item |= {"period": period, "every": entry.every, "jenis": entry.jenis, "verify": verify}
         item["name"] = backup_name(site, item, case_id, now)
         items.append(item)
     return _plan(site, case_id, flow, "backup", items, now)
+
+
+def requested_backup_plan(site: Site, case_id: str, flow: str, datasets: list[str], now: str, verify: str) -> Json:
+    """Plan of a requested backup: a period of its own, so that it is made whatever the schedule has made before."""
+    items = []
+    for dataset_id in datasets:
+        item = _item(site, site.dataset(dataset_id))
+        item["services"] = []
+        item |= {"period": case_id.lower(), "every": None, "jenis": "permohonan", "verify": verify}
+        item["name"] = backup_name(site, item, case_id, now)
+        items.append(item)
+    return _plan(site, case_id, flow, "backup", items, now)
+
+
+def look_plan(site: Site, wanted: Json) -> Json:
+    """Plan of looking at size and room for what ``wanted`` would do; also at the vault, where the site says where it is."""
+    items = [{**item, "operation": wanted["operation"]} for item in wanted["items"]]
+    plan = _plan(site, wanted["case"], wanted["flow"], "plan", items, wanted["at"])
+    vault = site.config.vault
+    if vault.server and vault.path:
+        if vault.server not in site.servers:
+            raise ConfigError(
+                f"server {vault.server!r} is not in the asset register", where=f"{site.root / 'sop.yml'}:vault.server"
+            )
+        server = host_of(site, vault.server)
+        plan["hosts"][server.inventory_hostname] = _identity(server)
+        plan["vault"] = {"server": server.id, "host": server.inventory_hostname, "path": vault.path}
+    return plan
 
 
 def backup_name(site: Site, item: Json, case_id: str, now: str) -> str:
@@ -145,6 +175,7 @@ def restore_plan(
             "snapshot": backup.snapshot,
             "manifest_snapshot": backup.manifest_snapshot,
             "sha256": backup.sha256,
+            "bytes": backup.bytes,
             "backup_name": backup.name,
             "backup_time": backup.started,
             "expected": backup.content,
@@ -225,4 +256,7 @@ def generated_inventory(plan: Json, hosts: dict[str, Json]) -> Json:
         local = hosts[host].get("ansible_connection") == "local" and "ansible_python_interpreter" not in hosts[host]
         everyone[host] = {"ansible_python_interpreter": "{{ ansible_playbook_python }}"} if local else {}
     targets = {host: {"sop_case": plan["case"], "sop_plan": share} for host, share in shares.items()}
-    return {"all": {"children": {"sop_targets": {"hosts": targets}, "sop_hosts": {"hosts": everyone}}}}
+    groups: Json = {"sop_targets": {"hosts": targets}, "sop_hosts": {"hosts": everyone}}
+    if vault := plan.get("vault"):
+        groups["sop_vault"] = {"hosts": {vault["host"]: {"sop_vault_path": vault["path"]}}}
+    return {"all": {"children": groups}}

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from sopctl import clock, fsio, loading
+from sopctl import clock, flowchart, fsio, loading
 from sopctl.errors import ConfigError
 from sopctl.models import Act, Record
 
@@ -98,20 +98,40 @@ class Flow(Record, frozen=True):
 
     def group(self, first: Step) -> list[Step]:
         """``first`` and the steps right behind it that are parts of the same execution."""
+        if first.act != "execute":
+            return [first]
         at = self.steps.index(first)
         end = at + 1
-        while first.act == "execute" and not self.steps[end - 1].end and end < len(self.steps):
-            if self.steps[end].act != "execute":
-                break
+        while not self.steps[end - 1].end and end < len(self.steps) and self.steps[end].act == "execute":
             end += 1
         return self.steps[at:end]
 
     def start_of(self, step: Step) -> Step:
         """The first step of the execution that ``step`` is part of (itself for every other act)."""
+        if step.act != "execute":
+            return step
         at = self.steps.index(step)
-        while step.act == "execute" and at and self.steps[at - 1].act == "execute":
+        while at and self.steps[at - 1].act == "execute":
             at -= 1
         return self.steps[at]
+
+    def following(self, step: Step) -> str:
+        """Id of the step behind ``step`` (the last of its execution), or ``closed``."""
+        last = self.group(step)[-1]
+        if last.end:
+            return "closed"
+        if last.next:
+            return last.next
+        at = next(number for number, each in enumerate(self.steps) if each.id == last.id) + 1
+        return self.steps[at].id if at < len(self.steps) else "closed"
+
+    def first(self, act: Act) -> Step | None:
+        """The first step of that act, if the flow has one."""
+        return next((step for step in self.steps if step.act == act), None)
+
+    def paper(self, act: Act) -> str | None:
+        """The last paper that a step of that act leaves."""
+        return next((step.out[-1] for step in reversed(self.steps) if step.act == act and step.out), None)
 
     def operation(self) -> str:
         """``backup`` or ``restore`` for a flow with one variant; flows with variants say it in the request."""
@@ -120,6 +140,14 @@ class Flow(Record, frozen=True):
                 if kind != "any":
                     return kind
         return self.variants[0] if self.variants else "restore"
+
+
+def forwarding(step: Step) -> Step:
+    """What is due behind an approving ``step`` with ``gate.forward``: passing it on, still the same row of the table."""
+    assert step.gate is not None  # noqa: S101  # only called for such steps
+    return msgspec.structs.replace(
+        step, act="dispose", by=step.gate.forward, gate=None, next=step.gate.approve, end=None
+    )
 
 
 class Separation(Record, frozen=True):
@@ -271,6 +299,72 @@ def _check(profile: Profile, path: Path) -> None:
                 clock.duration_seconds(step.sla, f"{where}.sla")
         if not any(step.end for step in flow.steps):
             raise _wrong("has no step that ends it", f"{path}:flows.{name}")
+        _check_order(profile, flow, f"{path}:flows.{name}")
+    for paper, record in profile.records.items():
+        _exist(record.must_have, FIELDS, "field", f"{path}:records.{paper}.must_have")
+    _exist(list(profile.authority), CLASSIFICATIONS, "classification", f"{path}:authority")
+    for classification, approvers in profile.authority.items():
+        _exist(approvers, profile.roles, "role", f"{path}:authority.{classification}")
+    if profile.break_glass:
+        _exist([*profile.break_glass.by, profile.break_glass.ratify], profile.roles, "role", f"{path}:break_glass")
+
+
+CLASSIFICATIONS = ("terbuka", "terbatas", "rahasia")
+RUN_KEYS = ("backup", "restore", "any")
+RUN_WORDS = (
+    *("backup", "verify", "name", "secure", "stop_service", "safety_backup", "restore"),
+    *("start_service", "health_check", "archive"),
+)
+ENDS = ("closed", "rejected")
+
+
+def _check_order(profile: Profile, flow: Flow, where: str) -> None:
+    """What a flow's steps must be to each other. ConfigError names the step."""
+    papers: set[str] = set()
+    if isinstance(flow.trigger, Trigger):
+        _exist([flow.trigger.schedule], profile.records, "paper", f"{where}.trigger.schedule")
+        _exist([flow.trigger.at_least_every], ("P1M", "P1W", "P1D"), "period", f"{where}.trigger.at_least_every")
+        papers.add(flow.trigger.schedule)
+    elif flow.trigger != "request":
+        raise _wrong(f"trigger {flow.trigger!r} is neither 'request' nor a schedule", f"{where}.trigger")
+    elif flow.steps[0].act != "request":
+        raise _wrong("a flow on request must begin with act 'request'", f"{where}.{flow.steps[0].id}.act")
+    _exist(flow.variants, RUN_KEYS[:2], "operation", f"{where}.variants")
+    acts = [step.act for step in flow.steps]
+    if "plan" in acts and "execute" in acts and acts.index("plan") > acts.index("execute"):
+        raise _wrong("is planned after it was executed", f"{where}.{flow.steps[acts.index('plan')].id}.act")
+    for step in flow.steps:
+        here = f"{where}.{step.id}"
+        if not step.by:
+            raise _wrong("names nobody who does it", f"{here}.by")
+        if step.gate and step.act not in ("decide", "confirm"):
+            raise _wrong(f"act {step.act!r} cannot have a gate, only decide and confirm can", f"{here}.gate")
+        if step.act == "decide" and not step.gate:
+            raise _wrong("decides, but has no gate that says where approval and rejection lead", f"{here}.act")
+        _exist(step.gate.forward if step.gate else [], profile.roles, "role", f"{here}.gate.forward")
+        _exist([step.end or ENDS[0]], ENDS, "end", f"{here}.end")
+        for key, words in (("run", step.run), ("on_failure", step.on_failure)):
+            _exist(list(words), RUN_KEYS, "operation", f"{here}.{key}")
+            known = RUN_WORDS if key == "run" else (*RUN_WORDS, "rollback")
+            _exist([word for several in words.values() for word in several], known, "run word", f"{here}.{key}")
+        for paper in (*step.needs, *step.needs_inferred):
+            if paper not in papers:
+                raise _wrong(f"needs paper {paper!r}, which no earlier step leaves", f"{here}.needs")
+        papers.update(step.out)
+    unreached, endless = flowchart.lost(flow.steps[0].id, {step.id: successors(flow, step) for step in flow.steps})
+    for lost, problem in ((unreached, "cannot be reached from the first step"), (endless, "never comes to an end")):
+        if lost:
+            raise _wrong(problem, f"{where}.{lost[0]}")
+
+
+def successors(flow: Flow, step: Step) -> dict[str, str]:
+    """Where ``step`` leads, row by row: ``approve`` and ``reject`` of a gate, ``next`` else; ``closed`` ends."""
+    if step.gate:
+        return {"approve": step.gate.approve, "reject": step.gate.reject}
+    if step.end:
+        return {"next": "closed"}
+    at = flow.steps.index(step) + 1
+    return {"next": step.next or (flow.steps[at].id if at < len(flow.steps) else "closed")}
 
 
 def _exist(names: list[str], known: Collection[str], what: str, where: str) -> None:
@@ -280,7 +374,7 @@ def _exist(names: list[str], known: Collection[str], what: str, where: str) -> N
 
 
 def _wrong(problem: str, where: str) -> ConfigError:
-    return ConfigError(problem, where=where, hint="See docs/reference/site-files.md#profile.")
+    return ConfigError(problem, where=where, hint="See docs/reference/profile.md.")
 
 
 def shipped() -> dict[str, Path]:

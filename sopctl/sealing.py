@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sopctl import approval, archive, content, filing, forms, fsio
+from sopctl import approval, archive, case_forms, content, filing, forms, fsio, run_forms
 from sopctl.case import Case
 from sopctl.errors import SopctlError
 from sopctl.execution import Run
@@ -34,13 +34,15 @@ def _case_files(session: Session, case: Case) -> dict[str, bytes | Path]:
 def seal_run(session: Session, case: Case, run: Run, operator: Signer) -> Path:
     """Seal the run's record and enter it into the ledger; returns the bag."""
     made: list[forms.Form] = (
-        [filing.backup_form(session, case, run, operator)]
+        [run_forms.backup_form(session, case, run, operator)]
         if run.plan["operation"] == "backup"
-        else list(filing.restore_forms(session, case, run, operator))
+        else list(run_forms.restore_forms(session, case, run, operator))
     )
     files = _case_files(session, case) | _form_files(session, made, "form")
     if case.request:
-        files |= _form_files(session, filing.request_forms(session, case), "permintaan")
+        files |= _form_files(session, case_forms.request_forms(session, case), "permintaan")
+        planned = case_forms.plan_form(session, case)
+        files |= _form_files(session, [planned], "perencanaan") if planned else {}
     files |= {
         "plan.json": fsio.canonical_json(run.plan),
         "evidence.json": (
@@ -113,11 +115,13 @@ def _form_files(session: Session, made: Sequence[forms.Form], name: str) -> dict
 def seal_case(session: Session, case: Case, signer: Signer) -> Path:
     """Seal the closed case: its documents, and its forms as they ended, with everybody who signed on them."""
     files = _case_files(session, case)
-    requested = filing.request_forms(session, case) if case.request else []
+    requested = case_forms.request_forms(session, case) if case.request else []
     done = _finished_forms(session, case)
     files |= _form_files(session, done or requested, "form")
     if done:
         files |= _form_files(session, requested, "permintaan")
+    if planned := case_forms.plan_form(session, case):
+        files |= _form_files(session, [planned], "perencanaan")
     for attachment in sorted((case.folder / "attachments").glob("*")) if (case.folder / "attachments").is_dir() else []:
         digest = fsio.sha256_file(attachment).encode()
         files[f"attachments/{re.sub(r'[^A-Za-z0-9._-]', '_', attachment.name)}.sha256"] = digest + b"\n"
@@ -163,8 +167,8 @@ def _finished_forms(session: Session, case: Case) -> list[forms.Form]:
     confirmed = case.last("confirm")
     for path in sorted((folder / "data").glob("form*.json")) if folder else []:
         form = forms.form_from_json(fsio.parse_json_strict(fsio.read_strict(path), str(path)), str(path))
-        if isinstance(form, forms.RestoreRequestForm):
-            raise SopctlError("a run's form is a request's", where=str(path))
+        if isinstance(form, forms.RestoreRequestForm | forms.PlanForm):
+            raise SopctlError("a run's form is no execution's", where=str(path))
         checker = filing.signed(session, confirmed) if confirmed else form.checker
         head = replace(form.header, ledger_head=str(session.ledger.head()))
         found.append(replace(form, header=head, checker=checker, steps=filing.steps(session, case, None, "")))

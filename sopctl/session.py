@@ -5,34 +5,53 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote, unquote
 
-from sopctl import approval, clock, content, fsio, signing
 from sopctl import case as cases
-from sopctl.approval import Context
-from sopctl.case import Case, Filed
+from sopctl import clock, content, fsio, locks, register, signing
+from sopctl.case import BESIDE, RATIFY, Case, Filed
+from sopctl.context import Context, deadline, document_ref
 from sopctl.errors import ConfigError, GateRefused, SopctlError, UsageError
+from sopctl.examination import examine
 from sopctl.ledger import Ledger, LedgerLine
-from sopctl.models import Actor, Document, Json, Person, to_json
+from sopctl.models import Act, Actor, Document, Json, Person, Policy, SideAct, to_json
 from sopctl.profile import Step
 from sopctl.redact import Redactor
 from sopctl.signing import BadSignature, Namespace
 from sopctl.site import Site, fill
 from sopctl.trust import Trust, load_trust
+from sopctl.worktime import WorkTime, work_time
 
 KEY_ENV, KEYS_ENV = "SOPCTL_KEY", "SOPCTL_KEYS"
 
 
+class RemoteSigner(Protocol):
+    """Signs in another process, where the person's key is."""
+
+    def public_keys(self) -> list[str]:
+        """``type base64`` of every key it can sign with."""
+        ...
+
+    def sign(self, data: bytes, namespace: Namespace) -> bytes:
+        """An armoured SSHSIG signature."""
+        ...
+
+
 @dataclass(frozen=True)
 class Signer:
-    """A person with the key they sign with, checked against the trust by a signature at the first use."""
+    """A person with the key they sign with, checked against the trust by a signature at the first use.
+
+    ``key`` is None where the key is in another process (control mode).
+    """
 
     person: Person
-    key: Path
+    key: Path | None
 
 
 class Session:
@@ -44,6 +63,10 @@ class Session:
         self.started = clock.now()
         #: set by commands that act on nothing: the trust may have expired since, and nothing is entered into the ledger
         self.reading = False
+        #: who holds the person's key in control mode
+        self.remote: RemoteSigner | None = None
+        #: why an act comes after its time, where the policy wants to know
+        self.late_reason = ""
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -53,12 +76,17 @@ class Session:
     @cached_property
     def trust(self) -> Trust:
         """The trust in force; a new serial is entered into the ledger. GateRefused when it cannot be believed."""
+        known_roots = {line.ref: line.digests["root"] for line in self.ledger.lines() if line.kind == "root"}
         trust = load_trust(
             self.site.root,
             self.site.config.site,
             None if self.reading else clock.now(),
             self.ledger.highest_trust_serial(),
+            len(known_roots),
         )
+        for root in trust.roots.unseen(known_roots):
+            if not self.reading:
+                self.ledger.append("root", root.ref, root.digests, unique=True)
         for line in self.ledger.find("trust", f"trust/{trust.file.serial}"):
             if line.digests.get("trust") != trust.digest:
                 raise GateRefused(
@@ -76,19 +104,70 @@ class Session:
         """Digest of the code that would run."""
         return content.code_digest()
 
+    @cached_property
+    def work(self) -> WorkTime:
+        """The agency's working time."""
+        config = self.site.config
+        return work_time(config.calendar, self.site.tz, f"{self.site.root / 'sop.yml'}:calendar")
+
+    @cached_property
+    def policy(self) -> Policy:
+        """What holds: the stricter of trust, SOP and site."""
+        return register.effective_policy(self.trust.file.policy, self.site.profile.profile, self.site.config.policy)
+
     def context(self) -> Context:
         """The gate's view, read anew: documents and ledger may have changed since the last question."""
+        lines = self.ledger.lines()
         return Context(
             site=self.site.config.site,
             trust=self.trust,
             profile=self.site.profile,
-            lines=self.ledger.lines(),
+            lines=lines,
             servers=self.site.servers,
-            policy=self.site.config.policy,
+            datasets=self.site.datasets,
+            policy=self.policy,
+            work=self.work,
+            register=lambda wanted: self._register_reasons(wanted, lines),
+            settings=lambda: register.settings_reasons(self.trust.file, self.site.config),
             code=lambda: self.code,
             now=clock.now(),
             tz_name=self.site.config.timezone,
         )
+
+    def _register_reasons(self, wanted: list[str], lines: list[LedgerLine]) -> list[str]:
+        """Why these entries are not what their keeper signed; the bytes are those that were parsed."""
+        signed = register.load_register(self.site.root)
+        known = [line.digests.get("register") for line in lines if signed and line.ref == signed.ref]
+        return register.register_reasons(
+            signed,
+            self.trust,
+            self.site.config.site,
+            clock.now(),
+            self.site.register_bytes,
+            wanted,
+            register.highest_serial(lines),
+            known[0] if known else None,
+        )
+
+    @contextmanager
+    def holding(self, case_id: str, who: str) -> Iterator[None]:
+        """Hold the case's lock. LockedError when another command works on it, or one died over it."""
+        with locks.held(self.site.state, [case_id], who, case=case_id):
+            yield
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """What decides and cannot be read is a refusal: could not decide is not yes."""
+        try:
+            yield
+        except ConfigError as error:
+            raise GateRefused(error.message, where=error.where, hint=error.hint) from error
+
+    def case_to_act_on(self, case_id: str) -> Case:
+        """The case of that id with all that decides about it read; GateRefused when any of it cannot be."""
+        with self.deciding():
+            self.context()
+            return self.case(case_id)
 
     def case(self, case_id: str) -> Case:
         """The case of that id; a last document whose acceptance was broken off is accepted now if it is good."""
@@ -96,8 +175,8 @@ class Session:
         if case.filed and not self.reading:
             context = self.context()
             last = case.filed[-1]
-            known = [line for line in context.lines if line.ref == approval.document_ref(case.id, last.document.seq)]
-            if not known and not approval.examine(context, case, pending=True):
+            known = [line for line in context.lines if line.ref == document_ref(case.id, last.document.seq)]
+            if not known and not examine(context, case, pending=True):
                 self._receive(case.id, last)
                 self.say(f"{last.path.name} had been signed but not received when a command broke off; received now")
         return case
@@ -114,6 +193,10 @@ class Session:
             raise UsageError("who acts?", where="--as", hint="Give --as PERSON or set $SOPCTL_AS.")
         person = self.trust.person(person_id)
         own = {signing.public_line(signing.key_blob(entry.key, "trust")) for entry in person.keys}
+        if self.remote:
+            if not own & set(self.remote.public_keys()):
+                raise GateRefused(f"none of the keys at hand is {person_id}'s", where="--key")
+            return Signer(person, None)
         given = key or os.environ.get(KEY_ENV)
         if given:
             path = Path(given).expanduser()
@@ -158,32 +241,52 @@ class Session:
 
     def sign(self, data: bytes, namespace: Namespace, signer: Signer) -> bytes:
         """Sign and check that the signature is really that person's. GateRefused when it is not."""
-        signature = signing.sign(data, namespace, signer.key)
+        if self.remote and signer.key is None:
+            signature = self.remote.sign(data, namespace)
+        else:
+            assert signer.key is not None  # noqa: S101  # only a remote signer has no key file
+            signature = signing.sign(data, namespace, signer.key)
         try:
             key = signing.verify(data, signature, namespace)
         except BadSignature as error:
             raise SopctlError(
-                f"ssh-keygen made a signature that does not verify: {error}", where=str(signer.key)
+                f"the signature that was made does not verify: {error}", where=str(signer.key or "signer")
             ) from None
         holder = self.trust.key_holder(key, clock.now())
         if holder is None or holder.id != signer.person.id:
             raise GateRefused(
-                f"the key {signing.fingerprint(key)} is not {signer.person.id}'s now", where=str(signer.key)
+                f"the key {signing.fingerprint(key)} is not {signer.person.id}'s now", where=str(signer.key or "signer")
             )
         return signature
 
     # filing ---------------------------------------------------------------------------------------------------
 
     def file(self, case: Case, step: Step, signer: Signer, role: str, body: Json) -> Case:
-        """Sign one document, have the gate look at the whole case with it, and only then write and receive it."""
+        """Sign the document of a due step, have the gate look at the whole case with it, and only then write and
+        receive it. An act after its time says so."""
+        if step.id == RATIFY:
+            return self.file_beside(case, "ratify", signer, role, body)
+        limit = deadline(self.context(), case, len(case.filed))
+        now = clock.now()
+        if limit and now > limit[1]:
+            by = self.work.seconds(limit[1], now)
+            body = {**body, "late": {"since": limit[0], "until": limit[1], "seconds": by, "reason": self.late_reason}}
+            self.say(f"step {step.nomor or step.id} was due by {limit[1]}: written into the case as late")
+        return self._file(case, step.id, step.act, signer, role, body)
+
+    def file_beside(self, case: Case, act: SideAct, signer: Signer, role: str, body: Json) -> Case:
+        """Sign a document beside the SOP's steps, looked at and received like any other."""
+        return self._file(case, BESIDE, act, signer, role, body)
+
+    def _file(self, case: Case, step: str, act: Act | SideAct, signer: Signer, role: str, body: Json) -> Case:
         document = Document(
             schema="sop/document/v1",
             site=self.site.config.site,
             case=case.id,
             seq=len(case.filed) + 1,
             flow=case.flow_name,
-            step=step.id,
-            act=step.act,
+            step=step,
+            act=act,
             actor=Actor(signer.person.id, role),
             at=clock.now(),
             profile=self.site.profile.reference,
@@ -195,8 +298,8 @@ class Session:
         path = case.folder / f"{document.seq:02d}-{document.act}.json"
         data = fsio.canonical_json(to_json(document))
         filed = Filed(path, document, data, self.sign(data, "sop-document", signer))
-        extended = Case(case.id, case.folder, case.flow_name, case.flow, [*case.filed, filed])
-        reasons = approval.examine(self.context(), extended, pending=True)
+        extended = case.with_filed([*case.filed, filed])
+        reasons = examine(self.context(), extended, pending=True)
         if reasons:
             raise GateRefused(reasons, where=case.id)
         fsio.write_atomic(path.with_name(path.name + ".sig"), filed.signature)
@@ -206,7 +309,7 @@ class Session:
 
     def _receive(self, case_id: str, filed: Filed) -> LedgerLine:
         digests = {"document": filed.digest, "signature": filed.signature_digest}
-        return self.ledger.append("document", approval.document_ref(case_id, filed.document.seq), digests, unique=True)
+        return self.ledger.append("document", document_ref(case_id, filed.document.seq), digests, unique=True)
 
     # secrets --------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,8 @@ class Site:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        #: register file (``servers/db01.yml``) → its bytes as they were parsed, for the keeper's signature
+        self.register_bytes: dict[str, bytes] = {}
 
     @cached_property
     def config(self) -> SiteConfig:
@@ -124,7 +126,9 @@ class Site:
     def _entries(self, kind: type[R], folder: str) -> dict[str, R]:
         found: dict[str, R] = {}
         for path in sorted((self.root / "register" / folder).glob("*.y*ml")):
-            entry = loading.load_yaml(kind, path)
+            data = fsio.read_strict(path)
+            self.register_bytes[f"{folder}/{path.name}"] = data
+            entry = loading.from_yaml(kind, data, path)
             entry_id = loading.check_id(entry.id, f"{path}:id")
             if path.stem != entry_id:
                 raise ConfigError(f"id {entry_id!r} differs from the file's name", where=f"{path}:id")
@@ -187,13 +191,18 @@ class Site:
 
     def schedule(self) -> Schedule:
         """``schedule.yml`` read and checked against the register (its signature is the gate's business)."""
+        return self.standing_order()[0]
+
+    def standing_order(self) -> tuple[Schedule, bytes, bytes | None]:
+        """The schedule, the bytes it was read from, and its signature (None when it is not signed)."""
         if not self.schedule_path.exists():
             raise ConfigError(
                 "there is no schedule",
                 where=str(self.schedule_path),
                 hint="Write it (docs/reference/site-files.md#schedule) and have it signed: sopctl schedule sign.",
             )
-        schedule = loading.load_yaml(Schedule, self.schedule_path)
+        data = fsio.read_strict(self.schedule_path)
+        schedule = loading.from_yaml(Schedule, data, self.schedule_path)
         for key in ("since", "until"):
             clock.parse(getattr(schedule.valid, key), f"{self.schedule_path}:valid.{key}")
         seen: set[str] = set()
@@ -211,7 +220,8 @@ class Site:
                     where=f"{self.schedule_path}:entries",
                     hint=f"Registered: {', '.join(self.datasets)}.",
                 )
-        return schedule
+        signature = self.schedule_path.with_name("schedule.yml.sig")
+        return schedule, data, fsio.read_strict(signature) if signature.exists() else None
 
     # secrets --------------------------------------------------------------------------------------------------
 

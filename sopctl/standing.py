@@ -14,8 +14,8 @@ from sopctl.case import Case
 from sopctl.errors import GateRefused, UsageError
 from sopctl.execution import execute
 from sopctl.models import Json, ScheduleEntry
+from sopctl.running import Executed, finish
 from sopctl.session import Session
-from sopctl.workflow import Executed, finish
 
 
 def schedule_status(session: Session) -> list[schedules.Due]:
@@ -47,16 +47,14 @@ def run_schedule(
     if not entries:
         return None
     year = clock.parse(clock.now()).astimezone(site.tz).strftime("%Y")
-    schedule, data = site.schedule(), fsio.read_strict(site.schedule_path)
-    signature_path = site.schedule_path.with_name("schedule.yml.sig")
-    signature = fsio.read_strict(signature_path) if signature_path.exists() else None
+    schedule, data, signature = site.standing_order()
 
     def decide(current: Json) -> list[str]:
         if check:
             return approval.targets(session.context(), current)
         return approval.gate_schedule(session.context(), schedule, data, signature, current, signer.person.id, role)
 
-    probe = plans.backup_plan(site, "BKP-0000-0000", entries, clock.now())
+    probe = plans.backup_plan(site, "BKP-0000-0000", entries, clock.now(), session.policy.verify)
     reasons = decide(probe)
     if reasons:
         raise GateRefused(reasons, where="schedule.yml", hint="Nothing was started and no connection opened.")
@@ -64,12 +62,12 @@ def run_schedule(
         checks = sum(
             1 for line in session.ledger.lines() if line.kind == "run-started" and line.ref.startswith(f"CEK-{year}-")
         )
-        case = Case(f"CEK-{year}-{checks + 1:04d}", site.cases, flow_name, flow, [])
+        case = Case(f"CEK-{year}-{checks + 1:04d}", site.cases, flow_name, flow, [], site.profile.profile.break_glass)
     else:
         folder = cases.create_folder(site.cases, "backup", year)
-        case = Case(folder.name, folder, flow_name, flow, [])
+        case = Case(folder.name, folder, flow_name, flow, [], site.profile.profile.break_glass)
     try:
-        plan = plans.backup_plan(site, case.id, entries, clock.now())
+        plan = plans.backup_plan(site, case.id, entries, clock.now(), session.policy.verify)
         run = execute(session, plan, decide, signer, check=check, progress=progress)
         return finish(session, case, flow.steps[0], signer, role, run)
     finally:
@@ -102,10 +100,9 @@ def _entries_to_run(session: Session, only: list[str]) -> list[ScheduleEntry]:
 
 def sign_schedule(session: Session, person: str | None, key: str | None) -> Path:
     """Sign ``schedule.yml`` as the standing order."""
-    schedule = session.site.schedule()
+    schedule, data, _ = session.site.standing_order()
     signer = session.signer(person, key)
     session.role(signer.person, session.site.profile.profile.schedule_signers(), "signing the schedule")
-    data = fsio.read_strict(session.site.schedule_path)
     signature = session.sign(data, "sop-schedule", signer)
     reasons = approval.standing_order(session.context(), schedule, data, signature)
     if reasons:

@@ -4,16 +4,23 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from sopctl import clock, fsio, loading, signing
+from sopctl import roots as root_chain
 from sopctl.errors import ConfigError, GateRefused, UsageError
 from sopctl.models import Key, Person, RoleHolding, TrustFile
+from sopctl.roots import RootChain
 from sopctl.signing import BadSignature, Namespace
 
 ROOT_PIN = Path("/etc/sopctl/root")
 ROOT_ENV = "SOPCTL_ROOT"
+DELEGATE_DAYS = {"plt": 366, "plh": 90}  # the most that one delegation may last
+DELEGATE_MARKS = {"definitif": "", "plt": "Plt.", "plh": "Plh."}
 
 
 @dataclass(frozen=True)
@@ -33,22 +40,14 @@ def root_pin() -> RootPin:
             where=str(ROOT_PIN),
             hint=f"Install the site's root line there (mode 0644), or name it in ${ROOT_ENV}.",
         )
-    keys = set()
-    for number, line in enumerate(fsio.read_strict(path).decode("utf-8", "replace").splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        parts = line.split()
-        kinds = [at for at, part in enumerate(parts) if part.startswith(("ssh-", "ecdsa-", "sk-"))]
-        if not kinds or parts[1 : kinds[0]] not in ([], ['namespaces="sop-trust"']):  # no option is passed over unread
-            raise ConfigError(
-                "not an allowed_signers line",
-                where=f"{path}:{number}",
-                hint='Write: root namespaces="sop-trust" ssh-ed25519 AAAA…',
-            )
-        keys.add(signing.public_line(signing.key_blob(" ".join(parts[kinds[0] :]), f"{path}:{number}")))
-    if not keys:
-        raise ConfigError("holds no key", where=str(path), hint='Write: root namespaces="sop-trust" ssh-ed25519 AAAA…')
+    keys = root_chain.parse_lines(fsio.read_strict(path), str(path))
     return RootPin(frozenset(keys), str(path) if path == ROOT_PIN else f"${ROOT_ENV}")
+
+
+def roots(site_root: Path) -> RootChain:
+    """The pinned roots and those that followed them: ``keys()`` for what was signed once, ``in_force()`` for now."""
+    pin = root_pin()
+    return root_chain.read_chain(site_root, pin.keys, pin.source)
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class Trust:
     data: bytes
     signature: bytes
     root_source: str
+    roots: RootChain = field(default_factory=RootChain)
 
     def person(self, person_id: str) -> Person:
         """The person of that id; UsageError names those that exist."""
@@ -73,23 +73,56 @@ class Trust:
 
     def has_role(self, person: Person, role: str, at: str) -> bool:
         """Whether ``person`` holds ``role`` at ``at``."""
-        return any(held.role == role and held.since <= at <= held.until for held in person.roles)
+        return any(self._held(person, role, at))
 
-    def key_holder(self, key: str, at: str) -> Person | None:
-        """Whose key this is at ``at``."""
+    def _held(self, person: Person, role: str, at: str) -> Iterator[RoleHolding]:
+        return (held for held in person.roles if held.role == role and held.since <= at <= held.until)
+
+    def persons_behind(self, person_id: str, role: str, at: str) -> set[str]:
+        """Ids of whom separation of duties counts: the person, and whom they stand in for in that role at that time."""
+        people = {person.id: person for person in self.file.people}
+        found: set[str] = set()
+        todo = [person_id]
+        while todo:
+            one = todo.pop()
+            if one not in found and one in people:
+                todo += [held.acting_for for held in self._held(people[one], role, at) if held.acting_for]
+            found.add(one)
+        return found
+
+    def delegate_mark(self, person: Person | str, role: str, at: str) -> str:
+        """What forms print before the position: ``Plt.``, ``Plh.``, or nothing for the holder (or for nobody)."""
+        entry = self.person(person) if isinstance(person, str) else person
+        kinds = {held.kind for held in self._held(entry, role, at)}
+        return next((mark for kind, mark in DELEGATE_MARKS.items() if kind in kinds), "")
+
+    @cached_property
+    def _keys(self) -> dict[str, list[tuple[Person, Key]]]:
+        """Every key (``type base64``) with its entries."""
+        found: dict[str, list[tuple[Person, Key]]] = {}
         for person in self.file.people:
             for entry in person.keys:
-                if (
-                    signing.public_line(signing.key_blob(entry.key, "trust")) == key
-                    and entry.since <= at <= entry.until
-                ):
-                    return person
-        return None
+                found.setdefault(signing.public_line(signing.key_blob(entry.key, "trust")), []).append((person, entry))
+        return found
+
+    def revoked_from(self, key: str) -> str | None:
+        """The time from which on the key counts for nothing; a key is revoked, not one of its entries."""
+        return min((entry.revoked for _, entry in self._keys.get(key, []) if entry.revoked), default=None)
+
+    def key_holder(self, key: str, at: str) -> Person | None:
+        """Whose key this is at ``at``; nobody's from its revocation on."""
+        revoked = self.revoked_from(key)
+        if revoked is not None and at >= revoked:
+            return None
+        return next((person for person, entry in self._keys.get(key, []) if entry.since <= at <= entry.until), None)
 
     def reasons(
         self, data: bytes, signature: bytes, namespace: Namespace, person_id: str, roles: list[str], times: list[str]
     ) -> list[str]:
-        """Why ``signature`` is not that person's in one of ``roles`` at all of ``times``; empty when it is."""
+        """Why ``signature`` is not that person's in one of ``roles`` at all of ``times``; empty when it is.
+
+        The last of ``times`` is when it was received: a revoked key cannot date its way back behind its revocation.
+        """
         try:
             key = signing.verify(data, signature, namespace)
         except BadSignature as error:
@@ -97,6 +130,10 @@ class Trust:
         people = [person for person in self.file.people if person.id == person_id]
         if not people:
             return [f"person {person_id!r} is not in the trust"]
+        revoked = self.revoked_from(key)
+        if revoked is not None and any(at >= revoked for at in times):
+            owner = self._keys[key][0][0].id
+            return [f"key {signing.fingerprint(key)} of {owner} was revoked from {revoked} on"]
         found = []
         for at in times:
             holder = self.key_holder(key, at)
@@ -113,7 +150,12 @@ class Trust:
         lines = []
         for person in self.file.people:
             for entry in person.keys:
-                since, until = (value.translate(str.maketrans("", "", "-:T")) for value in (entry.since, entry.until))
+                revoked = self.revoked_from(signing.public_line(signing.key_blob(entry.key, "trust")))
+                # ssh-keygen takes valid-before as the last second that still counts, as our own "until" is
+                last = min(entry.until, clock.plus(revoked, seconds=-1)) if revoked else entry.until
+                if last <= entry.since:
+                    continue  # never valid; ssh-keygen refuses such a line
+                since, until = (value.translate(str.maketrans("", "", "-:T")) for value in (entry.since, last))
                 lines.append(
                     f'{person.id} namespaces="sop-document,sop-schedule,sop-register,sop-record",'
                     f'valid-after="{since}",valid-before="{until}" {" ".join(entry.key.split()[:2])}'
@@ -121,10 +163,11 @@ class Trust:
         return "".join(line + "\n" for line in lines)
 
 
-def load_trust(site_root: Path, site_uuid: str, now: str | None, lowest_serial: int = 0) -> Trust:
+def load_trust(site_root: Path, site_uuid: str, now: str | None, lowest_serial: int = 0, known_roots: int = 0) -> Trust:
     """Load ``trust/trust.yml`` and check it: root signature, site, validity, no roll-back, keys and NIPs unique.
 
-    Without ``now`` its validity is not asked: who reads the archive years later acts on nothing.
+    Without ``now`` its validity is not asked: who reads the archive years later acts on nothing. ``known_roots`` is the
+    number of the newest root that the ledger knows: a root that was left does not come back by removing files.
 
     Raises GateRefused (it cannot be believed) or ConfigError (it cannot be read).
     """
@@ -143,13 +186,16 @@ def load_trust(site_root: Path, site_uuid: str, now: str | None, lowest_serial: 
             where=str(signature_path),
             hint="Have the root holder look at the change and sign: sopctl trust sign.",
         ) from None
-    if key not in pin.keys:
+    chain = root_chain.read_chain(site_root, pin.keys, pin.source)
+    if len(chain.links) < known_roots:
         raise GateRefused(
-            "the trust is signed by a key that is not the pinned root",
-            where=str(signature_path),
-            hint=f"Pinned in {pin.source}.",
+            f"root {len(chain.links) + 1} of {known_roots} is gone",
+            where=str(site_root / root_chain.FOLDER / f"{len(chain.links) + 1}.pub"),
+            hint="Put the file and its signature back.",
         )
-    trust = Trust(loading.from_yaml(TrustFile, data, path), fsio.sha256_bytes(data), data, signature, pin.source)
+    require_root_in_force(chain, key, pin.source, str(signature_path))
+    file = loading.from_yaml(TrustFile, data, path)
+    trust = Trust(file, fsio.sha256_bytes(data), data, signature, pin.source, chain)
     check_trust_file(trust.file, path)
     if trust.file.site != site_uuid:
         raise GateRefused("the trust is of another site", where=f"{path}:site")
@@ -166,6 +212,22 @@ def load_trust(site_root: Path, site_uuid: str, now: str | None, lowest_serial: 
             hint="Have the root holder renew it: sopctl trust sign.",
         )
     return trust
+
+
+def require_root_in_force(chain: RootChain, key: str, source: str, where: str, what: str = "the trust") -> None:
+    """GateRefused unless ``key``, which signed ``what``, is a root that may do so now."""
+    ever = chain.keys()
+    if key in chain.in_force():
+        return
+    if key in ever:
+        raise GateRefused(
+            f"{what} is signed by a root that root {len(chain.links)} has replaced",
+            where=where,
+            hint="Have it signed with the new root key: sopctl trust sign --key ROOT_KEY.",
+        )
+    raise GateRefused(
+        f"{what} is signed by a key that is not the pinned root", where=where, hint=f"Pinned in {source}."
+    )
 
 
 def check_trust_file(file: TrustFile, path: Path) -> None:
@@ -185,7 +247,11 @@ def check_trust_file(file: TrustFile, path: Path) -> None:
         for held in entries:
             clock.parse(held.since, where)
             clock.parse(held.until, where)
+        for role in person.roles:
+            _check_delegate(file, person, role, where)
         for entry in person.keys:
+            if entry.revoked is not None:
+                clock.parse(entry.revoked, where)
             line = signing.public_line(signing.key_blob(entry.key, where))
             if keys.setdefault(line, person.id) != person.id:
                 raise ConfigError(
@@ -193,10 +259,42 @@ def check_trust_file(file: TrustFile, path: Path) -> None:
                     where=where,
                     hint="Each person has a key of their own.",
                 )
-        nip = "".join((person.nip or "").split())
+        nip = nip_digits(person.nip)
         if nip and nips.setdefault(nip, person.id) != person.id:
             raise ConfigError(
                 f"one NIP under two persons ({nips[nip]}, {person.id})",
                 where=where,
                 hint="Give one human one entry with several roles.",
             )
+    for key in file.run_keys:
+        line = signing.public_line(signing.key_blob(key, f"{path}:run_keys"))
+        if line in keys:
+            raise ConfigError(f"the run key is {keys[line]}'s", where=f"{path}:run_keys", hint="It is nobody's key.")
+
+
+def nip_digits(nip: str | None) -> str:
+    """What of a NIP is compared: its digits, in whatever script and however spaced they are written."""
+    return "".join(str(unicodedata.decimal(char)) for char in nip or "" if char.isdecimal())
+
+
+def _check_delegate(file: TrustFile, person: Person, held: RoleHolding, where: str) -> None:
+    """ConfigError when somebody stands in for nobody, for themselves, or for longer than a delegate may."""
+    most = DELEGATE_DAYS.get(held.kind)
+    if most is None:
+        if held.acting_for is not None:
+            raise ConfigError(
+                f"role {held.role} is held definitif and for {held.acting_for}",
+                where=where,
+                hint="Only a plt or plh stands in for somebody.",
+            )
+        return
+    if clock.seconds_between(held.since, held.until) > most * 86400:
+        raise ConfigError(
+            f"{held.kind} of {held.role} from {held.since} to {held.until} is longer than {most} days",
+            where=where,
+            hint="A delegate's time has an end; name it with --until.",
+        )
+    if held.acting_for == person.id:
+        raise ConfigError(f"{person.id} stands in for themselves", where=where, hint="Name whose role it is.")
+    if held.acting_for is not None and held.acting_for not in {one.id for one in file.people}:
+        raise ConfigError(f"person {held.acting_for!r}, whom {person.id} acts for, is not in the trust", where=where)

@@ -10,7 +10,18 @@ import sys
 import click
 
 from sopctl import __version__
-from sopctl.cli import cases, demo, records, schedules, sites, trusts
+from sopctl.cli import (
+    assets,
+    besides,  # noqa: F401  # adds its commands to the group `case`
+    cases,
+    demo,
+    profiles,
+    records,
+    schedules,
+    sites,
+    trusts,
+    views,
+)
 from sopctl.cli.common import Settings
 from sopctl.errors import ExitCode, SopctlError, UsageError
 from sopctl.output import Output
@@ -42,8 +53,10 @@ for command in (
     sites.paths,
     trusts.trust,
     schedules.schedule,
+    profiles.profile,
+    assets.asset,
     cases.case,
-    cases.next_turn,
+    views.next_turn,
     records.record,
 ):
     main_group.add_command(command)

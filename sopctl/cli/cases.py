@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``sopctl case …`` and ``sopctl next``."""
+"""``sopctl case …``: the acts of the SOP's own steps."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from sopctl import filing, forms, fsio, overview, workflow
-from sopctl.case import Case
-from sopctl.cli.common import Settings, acting, settings, with_json
-from sopctl.errors import UsageError
-from sopctl.models import Json
-from sopctl.output import STATE_COLOUR, Output, Progress, duration
+from sopctl import filing, forms, planning, requesting, run_forms, running, workflow
+from sopctl.case import Case, due_act
+from sopctl.cli.common import Settings, acting, late, settings, verdict, with_json
+from sopctl.models import Act, Json
+from sopctl.output import STATE_COLOUR, Output, Progress, size
+from sopctl.requesting import Asked
 
 
 @click.group()
@@ -36,6 +36,13 @@ def case() -> None:
 @click.option(
     "--point", default="latest", show_default=True, help="latest, a backup's name, or a time (2026-11-22T03:00:00Z)."
 )
+@click.option(
+    "--specification",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The list of server, application, data and size of each dataset, where the SOP asks for one.",
+)
+@click.option("--requester", metavar="PERSON", help="For the desk: who asks, having no key.")
 @click.option("--deadline", help="By when it is needed.")
 @click.option("--contact", help="Whom to reach about it.")
 @acting
@@ -51,42 +58,49 @@ def request_(
     **given: Any,
 ) -> None:
     """Ask for a restore or backup, with the letter."""
-    made = workflow.request(config.session, operation, datasets=list(datasets), person=person, key=key, **given)
-    _acted(config, made, "request received")
+    asked = Asked(operation=operation, datasets=list(datasets), **given)
+    acted(config, requesting.request(config.session, asked, person, key), "request received")
 
 
-def _acted(config: Settings, made: Case, what: str) -> None:
+def acted(config: Settings, made: Case, what: str) -> None:
+    """Print what an act came to, and whose turn it is."""
     state = made.state
-    value = {"case": made.id, "outcome": state.outcome, "due": state.due.act if state.due else None}
+    due = state.due
+    value = {
+        "case": made.id,
+        "outcome": state.outcome,
+        "due": due_act(due) if due else None,
+        "emergency": state.emergency,
+    }
 
     def render(output: Output) -> None:
         output.line(f"{made.id}: {what}", "bold")
-        if state.due:
-            by = " or ".join([state.due.gate.decide] if state.due.gate else state.due.by)
-            output.line(f"  next: step {state.due.nomor}, {state.due.act} by {by}: {state.due.text}")
+        if due:
+            by = " or ".join(due.actors)
+            output.line(f"  next: step {due.nomor or due.id}, {due_act(due)} by {by}: {due.text}")
         else:
             output.line(f"  closed: {state.outcome}", STATE_COLOUR[state.outcome])
+        if state.flagged:
+            output.line("  EMERGENCY: stays flagged until the decider ratifies or censures it", "bold red")
 
     config.output.result(value, render)
+
+
+def _act(config: Settings, case_id: str, act: Act, person: str | None, key: str | None, body: workflow.Body) -> Case:
+    return workflow.act(config.session, case_id, act, person, key, body)
 
 
 @case.command()
 @click.argument("case_id", metavar="CASE")
 @click.option("--to", "to", help="Role or person it is passed on to (default: who is due next).")
 @click.option("--note", default="", help="A note for the next.")
+@late
 @acting
 @with_json
 @settings
 def dispose(config: Settings, case_id: str, to: str | None, note: str, person: str | None, key: str | None) -> None:
     """Pass the request on (disposisi)."""
-    made = workflow.act(config.session, case_id, "dispose", person, key, lambda *_: {"to": to or "", "note": note})
-    _acted(config, made, "disposed")
-
-
-def _verdict(approve: bool, reject: bool) -> bool:
-    if approve == reject:
-        raise UsageError("say which", where="--approve/--reject", hint="Give exactly one of the two.")
-    return approve
+    acted(config, _act(config, case_id, "dispose", person, key, lambda *_: {"to": to or "", "note": note}), "disposed")
 
 
 @case.command()
@@ -94,6 +108,7 @@ def _verdict(approve: bool, reject: bool) -> bool:
 @click.option("--approve", is_flag=True, help="Approve.")
 @click.option("--reject", is_flag=True, help="Reject.")
 @click.option("--reason", required=True, help="Why.")
+@late
 @acting
 @with_json
 @settings
@@ -101,11 +116,40 @@ def decide(
     config: Settings, case_id: str, approve: bool, reject: bool, reason: str, person: str | None, key: str | None
 ) -> None:
     """Approve or reject, with a reason."""
-    verdict = _verdict(approve, reject)
-    made = workflow.act(
-        config.session, case_id, "decide", person, key, workflow.decision(config.session, verdict, reason)
-    )
-    _acted(config, made, "approved" if verdict else "rejected")
+    yes = verdict(approve, reject)
+    made = _act(config, case_id, "decide", person, key, workflow.decision(config.session, yes, reason))
+    acted(config, made, "approved" if yes else "rejected")
+
+
+@case.command()
+@click.argument("case_id", metavar="CASE")
+@click.option("--since", metavar="TIME", help="Window begins (default: now).")
+@click.option("--until", metavar="TIME", help="Window ends (default: when the approval does).")
+@click.option("--on-duty", multiple=True, metavar="PERSON", help="Who is on duty (repeat; default: who plans).")
+@click.option("--risk", default="", help="What could go wrong, and what is done then.")
+@late
+@acting
+@with_json
+@settings
+def plan(config: Settings, /, case_id: str, person: str | None, key: str | None, **given: Any) -> None:
+    """Plan by the capacity there is: looks at the servers, changes nothing, refuses what does not fit."""
+    wanted = planning.Wanted(given["since"], given["until"], list(given["on_duty"]), given["risk"])
+    made = planning.plan(config.session, case_id, wanted, person, key, Progress(config.output, check=True))
+    for line in _plan_lines(made.body("plan")):
+        config.output.remark(line)
+    acted(config, made, "planned")
+
+
+def _plan_lines(body: Json) -> list[str]:
+    lines = [f"window {body['window']['since']} to {body['window']['until']}"]
+    for row in body["capacity"]:
+        free = row["vault_free"]
+        vault = f"{size(free)} free in the vault" if free is not None else "room in the vault not known"
+        lines.append(
+            f"{row['dataset']}: {size(row['bytes'])}, needs {size(row['needs'])} at {row['stage_path']} "
+            f"({size(row['stage_free'])} free), {vault}; about {row['predicted_s']} s ({row['basis']})"
+        )
+    return lines
 
 
 @case.command()
@@ -113,6 +157,7 @@ def decide(
 @click.option("--approve", is_flag=True, help="The form is right.")
 @click.option("--reject", is_flag=True, help="Send it back.")
 @click.option("--reason", default="", help="Why (needed with --reject).")
+@late
 @acting
 @with_json
 @settings
@@ -120,64 +165,58 @@ def confirm(
     config: Settings, case_id: str, approve: bool, reject: bool, reason: str, person: str | None, key: str | None
 ) -> None:
     """Check the form of an execution."""
-    verdict = _verdict(approve, reject)
-    made = workflow.act(config.session, case_id, "confirm", person, key, workflow.confirmation(verdict, reason))
-    _acted(config, made, "form checked" if verdict else "sent back")
+    yes = verdict(approve, reject)
+    made = _act(config, case_id, "confirm", person, key, workflow.confirmation(yes, reason))
+    acted(config, made, "form checked" if yes else "sent back")
 
 
 @case.command()
 @click.argument("case_id", metavar="CASE")
 @click.option("--status", "text", default="", help="What the requester is told (default: the outcome so far).")
+@late
 @acting
 @with_json
 @settings
 def inform(config: Settings, case_id: str, text: str, person: str | None, key: str | None) -> None:
     """Tell the requester how it went."""
-
-    def body(current: Case, _step: object) -> Json:
-        decision = current.body("decide")
-        result = current.body("execute").get("result")
-        status = "ditolak" if decision.get("decision") == "reject" else result
-        return {"status": status, "text": text or decision.get("reason") or "", "to": current.request.get("requester")}
-
-    made = workflow.act(config.session, case_id, "inform", person, key, body)
-    _acted(config, made, "requester informed")
+    acted(config, _act(config, case_id, "inform", person, key, workflow.informing(text)), "requester informed")
 
 
 @case.command()
 @click.argument("case_id", metavar="CASE")
 @click.option("--note", default="", help="A remark of the requester.")
+@late
 @acting
 @with_json
 @settings
 def receive(config: Settings, case_id: str, note: str, person: str | None, key: str | None) -> None:
-    """Acknowledge the information (requester)."""
-    made = workflow.act(config.session, case_id, "receive", person, key, lambda *_: {"note": note})
-    _acted(config, made, "received")
+    """Acknowledge the information (requester, or the desk for one without a key)."""
+    acted(config, _act(config, case_id, "receive", person, key, lambda *_: {"note": note}), "received")
 
 
 @case.command()
 @click.argument("case_id", metavar="CASE")
 @click.option("--check", is_flag=True, help="Change nothing; say what would change.")
+@late
 @acting
 @with_json
 @settings
 def execute(config: Settings, case_id: str, check: bool, person: str | None, key: str | None) -> int:
     """Do what was approved."""
     output = config.output
-    done = workflow.execute_case(
+    done = running.execute_case(
         config.session, case_id, person, key, check=check, progress=Progress(output, check=check)
     )
     return show_run(config, done)
 
 
-def show_run(config: Settings, done: workflow.Executed) -> int:
+def show_run(config: Settings, done: running.Executed) -> int:
     """Print what a run came to; returns its exit code."""
     run, record = done.run, done.record
     paths = sorted(str(path) for path in (record / "data").glob("form*.html"))
     downtime = None
     if run.plan["operation"] == "restore":
-        down, up = filing.downtime(run)
+        down, up = run_forms.downtime(run)
         downtime = filing.seconds(down, up)
     value = {
         "case": done.case.id,
@@ -222,122 +261,3 @@ def show_run(config: Settings, done: workflow.Executed) -> int:
 
     config.output.result(value, render)
     return done.code
-
-
-@case.command()
-@click.argument("case_id", metavar="CASE")
-@click.option(
-    "--html", "html", metavar="FILE", type=click.Path(path_type=Path), help="Write the request form as it stands."
-)
-@with_json
-@settings
-def show(config: Settings, case_id: str, html: Path | None) -> None:
-    """Show a case like its paper file."""
-    session = config.session
-    session.reading = True
-    found = session.case(case_id)
-    value = overview.summary(session, found)
-    if html:
-        made = filing.request_forms(session, found)
-        if not made:
-            raise UsageError("this case has no request form", where=case_id)
-        fsio.write_atomic(html, forms.render_html(made[0], session.site.templates).encode())
-
-    def render(output: Output) -> None:
-        output.line(f"{value['case']}: {value['outcome']}", f"bold {STATE_COLOUR[value['outcome']]}")
-        if value["request"]:
-            request = value["request"]
-            output.line(
-                f"  {request['operation']} of {', '.join(request['datasets'])} to {request['point']}, asked by {request['unit']}: {request['reason']}"
-            )
-        for row in value["documents"]:
-            for text, style in _document_lines(row):
-                output.line(text, style)
-        if value["due"]:
-            output.line(
-                f"  next: step {value['due']['step']}, {value['due']['act']} by {' or '.join(value['due']['by'])}: {value['due']['text']}"
-            )
-        for problem in value["problems"]:
-            output.line(f"  cannot be believed: {problem}", "red")
-
-    config.output.result(value, render)
-
-
-def _document_lines(row: Json) -> list[tuple[str, str]]:
-    """One document of a case: who and when, how long against mutu baku, what it says, whether it can be believed."""
-    took = f", {duration(row['took'])} after the step before" if row["took"] is not None else ""
-    limit = f" (limit {duration(row['limit'])})" if row["limit"] else ""
-    late = row["took"] is not None and row["limit"] is not None and row["took"] > row["limit"]
-    signature = "signature valid" if row["signature"] == "valid" else f"NOT VALID: {row['signature']}"
-    lines = [
-        (
-            f"  {row['seq']:>2}. step {row['step']} {row['act']}: {row['person']} as {row['role']}, {row['at']}{took}{limit}",
-            "yellow" if late else "",
-        )
-    ]
-    what = [str(row[name]) for name in ("decision", "result", "reason", "record") if row[name]]
-    lines.append((f"      {'; '.join([*what, signature])}", "dim" if row["signature"] == "valid" else "red"))
-    return lines
-
-
-@case.command("list")
-@with_json
-@settings
-def list_(config: Settings) -> None:
-    """List all cases."""
-    value: list[Json] = []
-    for found in config.session.all_cases():
-        state = found.state
-        value.append(
-            {
-                "case": found.id,
-                "flow": found.flow_name,
-                "outcome": state.outcome,
-                "due": state.due.act if state.due else None,
-                "datasets": found.request.get("datasets") or list(found.body("execute").get("datasets") or {}),
-            }
-        )
-
-    def render(output: Output) -> None:
-        output.table(
-            ["case", "flow", "outcome", "due", "datasets"],
-            [[row["case"], row["flow"], row["outcome"], row["due"] or "", ", ".join(row["datasets"])] for row in value],
-        )
-
-    config.output.result(value, render)
-
-
-@case.command("next")
-@with_json
-@settings
-def case_next(config: Settings) -> None:
-    """Show whose turn it is in every open case."""
-    _waiting(config)
-
-
-@click.command("next")
-@with_json
-@settings
-def next_turn(config: Settings) -> None:
-    """Show whose turn it is, what is due, and how long is left."""
-    _waiting(config)
-
-
-def _waiting(config: Settings) -> None:
-    value = overview.waiting(config.session)
-
-    def render(output: Output) -> None:
-        if not value:
-            output.line("No case waits for anybody.")
-            return
-        rows = []
-        for row in value:
-            left = (
-                ""
-                if row["left"] is None
-                else (f"{duration(row['left'])} left" if row["left"] >= 0 else f"late by {duration(-row['left'])}")
-            )
-            rows.append([row["case"], f"{row['step'] or ''} {row['act']}", " or ".join(row["by"]), left, row["text"]])
-        output.table(["case", "step", "by", "time", "what"], rows)
-
-    config.output.result(value, render)

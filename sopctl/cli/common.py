@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from sopctl.errors import UsageError
 from sopctl.output import Output
 from sopctl.session import Session
 from sopctl.site import Site, find_site
@@ -23,6 +24,7 @@ class Settings:
 
     site_option: str | None
     as_json: bool
+    late_reason: str = ""
 
     @cached_property
     def output(self) -> Output:
@@ -32,7 +34,9 @@ class Settings:
     @cached_property
     def session(self) -> Session:
         """The site's session."""
-        return Session(Site(find_site(self.site_option)), self.output.remark)
+        session = Session(Site(find_site(self.site_option)), self.output.remark)
+        session.late_reason = self.late_reason
+        return session
 
 
 def with_json(function: F) -> F:
@@ -56,6 +60,28 @@ def acting(function: F) -> F:
     return click.option(
         "--as", "person", envvar="SOPCTL_AS", metavar="PERSON", help="Who you are (default: $SOPCTL_AS)."
     )(function)
+
+
+def late(function: F) -> F:
+    """``--late-reason``, for acts that the SOP gives a time."""
+
+    def keep(context: click.Context, _parameter: click.Parameter, value: str) -> None:
+        context.obj.late_reason = value
+
+    return click.option(
+        "--late-reason",
+        default="",
+        expose_value=False,
+        callback=keep,
+        help="Why this comes after its time (needed where the policy blocks late acts).",
+    )(function)
+
+
+def verdict(approve: bool, reject: bool) -> bool:
+    """True for --approve; UsageError unless exactly one of the two was given."""
+    if approve == reject:
+        raise UsageError("say which", where="--approve/--reject", hint="Give exactly one of the two.")
+    return approve
 
 
 settings = click.make_pass_decorator(Settings)

@@ -10,22 +10,24 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from sopctl import approval, clock, fsio, plan, workflow
+from sopctl import approval, clock, plan
 from sopctl.execution import open_run
 from sopctl.models import Json
 from sopctl.session import Session
 from sopctl.site import Site
+from sopctl.targeting import case_plan
 from tests.lab.hosts import Lab
 from tests.lab.site import lab_site
 from tests.support.site_builder import SiteBuilder
 
 ROOT = Path(__file__).resolve().parents[2]
 DATASETS = ("simpeg", "berkas", "antrean")
+Decide = Callable[[Json], list[str]]
 #: roles whose scenario needs an approved restore; the others run under the signed schedule
 RESTORING = {"restore", "service_control"}
 
@@ -42,25 +44,24 @@ def open_site_run(site: SiteBuilder, role: str) -> Iterator[tuple[Path, Path]]:
             yield request.gate, request.folder / "sop_inventory.json"
 
 
-def _backup(session: Session) -> tuple[Json, workflow.Decide]:
-    schedule = session.site.schedule()
-    data = fsio.read_strict(session.site.schedule_path)
-    signature = fsio.read_strict(session.site.schedule_path.with_name("schedule.yml.sig"))
+def _backup(session: Session) -> tuple[Json, Decide]:
+    order = session.site.standing_order()
 
     def decide(current: Json) -> list[str]:
-        return approval.gate_schedule(session.context(), schedule, data, signature, current, "pelaksana", "pelaksana")
+        return approval.gate_schedule(session.context(), *order, current, "pelaksana", "pelaksana")
 
-    return plan.backup_plan(session.site, "BKP-2026-0001", schedule.entries, clock.now()), decide
+    entries = order[0].entries
+    return plan.backup_plan(session.site, "BKP-2026-0001", entries, clock.now(), session.policy.verify), decide
 
 
-def _restore(site: SiteBuilder, session: Session) -> tuple[Json, workflow.Decide]:
+def _restore(site: SiteBuilder, session: Session) -> tuple[Json, Decide]:
     site.run("schedule", "run", "--due", as_="pelaksana")
     case_id = site.approved(*DATASETS)
 
     def decide(current: Json) -> list[str]:
         return approval.gate_case(session.context(), session.case(case_id), current, "pelaksana", "pelaksana")
 
-    return workflow.restore_plan(session, session.case(case_id)), decide
+    return case_plan(session, session.case(case_id)), decide
 
 
 def run_scenario(folder: Path, role: str) -> subprocess.CompletedProcess[str]:

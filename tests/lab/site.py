@@ -50,6 +50,7 @@ def lab_site(
         "  password: {file: secrets/vault-password}\n",
         f"  password: {{file: secrets/vault-password}}\n{options}",
     )
+    site.sign_trust()  # the trust is signed over where the vault is
     for name, host in lab.hosts.items():
         if name != lab.facts["vault"]["host"]:
             site.server(

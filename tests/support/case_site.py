@@ -19,14 +19,14 @@ from typing import Any
 
 import pytest
 
-from sopctl import archive, bootstrap, clock, content, fsio, signing, trust, workflow
+from sopctl import archive, bootstrap, clock, content, fsio, requesting, signing, trust, workflow
 from sopctl.ledger import Ledger
 from sopctl.loading import from_yaml
 from sopctl.models import TrustFile
 from sopctl.session import Session
 from sopctl.signing import Namespace
 from sopctl.site import Site
-from tests.support.site_builder import SiteBuilder
+from tests.support.site_builder import UNIT, SiteBuilder
 
 Json = dict[str, Any]
 SNAPSHOT, MANIFEST = "a1" * 32, "b2" * 32
@@ -179,10 +179,15 @@ def seal_backup(session: Session, dataset: str, record: str = "BKP-2020-0001-01"
 
 def approved_case(session: Session, letter: Path, *datasets: str) -> str:
     """Request, disposition and approval in this process; returns the case's id."""
-    case = workflow.request(
-        session, "restore", datasets=list(datasets), unit="Bidang Mutasi", letter=letter, letter_number="800/12/2026",
-        letter_date=None, reason="data terhapus", point="latest", person="pemohon", key=None, deadline=None, contact=None,
-    )  # fmt: skip
+    asked = requesting.Asked(
+        operation="restore",
+        datasets=list(datasets),
+        unit=UNIT,
+        letter=letter,
+        letter_number="800/12/2026",
+        reason="data terhapus",
+    )
+    case = requesting.request(session, asked, "pemohon", None)
     workflow.act(session, case.id, "dispose", "kadis", None, lambda *_: {"to": "kabid", "note": ""})
     workflow.act(session, case.id, "decide", "kabid", None, workflow.decision(session, True, "sesuai"))
     return case.id

@@ -9,8 +9,9 @@
     case = site.approved("antrean")                                     # request, disposition, approval
     assert site.run("case", "execute", case, as_="pelaksana", check=False).returncode == 0
 
-The people of the Trenggalek profile are there under their roles' names: pemohon, kadis, kabid, pelaksana. Nothing of
-the caller's environment or home directory is used, and there is no bypass: what a test may do, a person may do.
+The people of the profile are there under their roles' names (pemohon, kadis, kabid, pelaksana), and ``pengurus``, who
+keeps the register and signs it whenever the builder has changed it. Nothing of the caller's environment or home
+directory is used, and there is no bypass: what a test may do, a person may do.
 """
 
 from __future__ import annotations
@@ -27,12 +28,24 @@ from typing import Any
 
 Json = dict[str, Any]
 
+#: by profile: the people and their jabatan
 PEOPLE = {
-    "pemohon": "Kepala Bidang Mutasi",
-    "kadis": "Kepala Dinas Komunikasi dan Informatika",
-    "kabid": "Kepala Bidang Aptika",
-    "pelaksana": "Pranata Komputer Ahli Pertama",
+    "trenggalek": {
+        "pemohon": "Kepala Bidang Mutasi",
+        "kadis": "Kepala Dinas Komunikasi dan Informatika",
+        "kabid": "Kepala Bidang Aptika",
+        "pelaksana": "Pranata Komputer Ahli Pertama",
+    },
+    "kaltim": {
+        "pemohon": "Kepala Bidang Mutasi",
+        "administrator": "Administrator Bidang TIK",
+        "pengawas": "Pengawas Infrastruktur TIK",
+        "pengelola": "Pengelola TIK",
+        "pemeriksa": "Pemeriksa TIK",
+    },
 }
+KEEPER = "pengurus"
+UNIT = "Bidang Mutasi"
 LOCAL = {"ansible_connection": "local"}
 TIMEOUT = 900  # seconds; a command that hangs must not hang the suite
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
@@ -89,6 +102,8 @@ class SiteBuilder:
         }
         self._hosts: dict[str, Json] = {}
         self._datasets: list[str] = []
+        self._register_changed = False
+        self.profile = profile
         self.run("init", self.root, "--profile", profile, "--vault", vault or f"{self.vault}/{{server}}", site=False)
         self._make_trust()
 
@@ -107,6 +122,8 @@ class SiteBuilder:
 
         ``env`` is laid over the builder's environment; ``site=False`` leaves ``-C`` away.
         """
+        if self._register_changed and site:
+            self.sign_register()
         place = ["-C", str(self.root)] if site else []
         who = ["--as", as_] if as_ else []
         command = [*self.sopctl, *place, *(str(arg) for arg in args), *who]
@@ -127,6 +144,8 @@ class SiteBuilder:
 
     def start(self, *args: str | Path, as_: str | None = None) -> subprocess.Popen[str]:
         """Start ``sopctl`` in a process group of its own, for tests that interrupt or kill it."""
+        if self._register_changed:
+            self.sign_register()
         who = ["--as", as_] if as_ else []
         command = [*self.sopctl, "-C", str(self.root), *(str(arg) for arg in args), *who]
         return subprocess.Popen(
@@ -148,8 +167,10 @@ class SiteBuilder:
 
     def _make_trust(self) -> None:
         self.run("trust", "init", "--root-key", self.root_key, "--no-passphrase", site=False)
-        for person, jabatan in PEOPLE.items():
-            self.person(person, [person], jabatan, sign=False)
+        for person, jabatan in PEOPLE[self.profile].items():
+            options = ["--unit", UNIT] if person == "pemohon" else []
+            self.person(person, [person], jabatan, sign=False, options=options)
+        self.person(KEEPER, ["pengurus-aset"], "Pengurus Barang", sign=False)
         self.sign_trust()
 
     def person(
@@ -180,6 +201,11 @@ class SiteBuilder:
         """The root holder signs ``trust.yml`` as it lies."""
         self.run("trust", "sign", "--key", self.root_key)
 
+    def sign_register(self) -> None:
+        """The keeper signs the register as it lies."""
+        self._register_changed = False
+        self.run("asset", "sign", as_=KEEPER)
+
     # register -------------------------------------------------------------------------------------------------
 
     def server(
@@ -205,6 +231,7 @@ class SiteBuilder:
             **more,
         }
         self.write_yaml(f"register/servers/{server}.yml", entry)
+        self._register_changed = True
         self.write_inventory()
 
     def dataset(self, dataset: str, *, engine: str, server: str, **more: Any) -> None:
@@ -215,7 +242,7 @@ class SiteBuilder:
             "name": f"Data {dataset}",
             "engine": engine,
             "server": server,
-            "owner_unit": "Bidang Mutasi",
+            "owner_unit": UNIT,
             "classification": "terbatas",
             **more,
         }
@@ -223,6 +250,7 @@ class SiteBuilder:
         if self._hosts[registered["inventory_hostname"]].get("ansible_connection") == "local":
             entry.setdefault("state_dir", str(self.state_dir))
         self.write_yaml(f"register/datasets/{dataset}.yml", entry)
+        self._register_changed = True
         if dataset not in self._datasets:
             self._datasets.append(dataset)
 
@@ -271,7 +299,7 @@ class SiteBuilder:
         return self.write_yaml("inventory/hosts.yml", {"all": {"hosts": self._hosts}})
 
     def edit(self, name: str, old: str, new: str) -> None:
-        """Replace text in a file of the site; AssertionError when it is not there."""
+        """Replace text in a file of the site, unsigned as an editor leaves it; AssertionError when it is not there."""
         path = self.root / name
         text = path.read_text(encoding="utf-8")
         assert old in text, f"{path} does not say {old!r}"
@@ -288,7 +316,7 @@ class SiteBuilder:
     def requested(self, *datasets: str, point: str = "latest", as_: str = "pemohon") -> str:
         """File a restore request; returns the case's id."""
         words = [word for dataset in datasets for word in ("--dataset", dataset)]
-        words += ["--unit", "Bidang Mutasi", "--letter", str(self.letter()), "--letter-number", "800/12/2026"]
+        words += ["--unit", UNIT, "--letter", str(self.letter()), "--letter-number", "800/12/2026"]
         made = self.run_json(
             "case", "request", "restore", *words, "--reason", "data terhapus", "--point", point, as_=as_
         )

@@ -16,6 +16,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ROOT / "collections/ansible_collections/diskominfo/sop/roles"
+GATED = "The role is run by `sopctl`; each changing task asks its gate and is refused without it."
+FOOT = {"enrol": "Run it with `ansible-playbook diskominfo.sop.enrol -i inventory -e enrol_keys_file=trust/run.pub`."}
 
 
 def roles() -> list[Path]:
@@ -50,7 +52,7 @@ def render(role: Path) -> str:
             meaning += f" One of {', '.join(f'`{choice}`' for choice in option['choices'])}."
         default = f"`{defaults[name]}`".replace("|", "\\|") if name in defaults else "required"
         lines.append(f"| `{name}` | {kind} | {default} | {meaning} |")
-    lines += ["", "The role is run by `sopctl`; each changing task asks its gate and is refused without it.", ""]
+    lines += ["", FOOT.get(role.name, GATED), ""]
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as changed
 
-from sopctl import approval, clock, workflow
+from sopctl import approval, clock, targeting
 from sopctl.models import Person, TrustFile
 from tests.support.case_site import CaseSite, Paper, refused
 
@@ -250,5 +250,5 @@ def test_true_case_is_allowed(site: CaseSite) -> None:
     """Without this, every refusal above would prove nothing."""
     site.refile(site.papers())
     session = site.session
-    plan = workflow.restore_plan(session, session.case(site.case))
+    plan = targeting.case_plan(session, session.case(site.case))
     assert approval.gate_case(session.context(), session.case(site.case), plan, "pelaksana", "pelaksana") == []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sopctl import clock, content, workflow
+from sopctl import clock, content, targeting
 from tests.support.case_site import CaseSite, Paper, refused, seal_backup
 
 pytestmark = pytest.mark.usefixtures("nothing_starts")
@@ -177,5 +177,5 @@ def test_case_copied_under_another_number(site: CaseSite, capsys: pytest.Capture
 def test_newer_backup_does_not_change_what_was_approved(site: CaseSite) -> None:
     session = site.session
     seal_backup(session, "antrean", "BKP-2020-0003-01", snapshot="0f" * 32, started=clock.now())
-    plan = workflow.restore_plan(session, session.case(site.case))
+    plan = targeting.case_plan(session, session.case(site.case))
     assert plan["items"][0]["snapshot"] == "a1" * 32

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace as changed
 
-from sopctl import archive, audit, cli, fsio, signing, workflow
+from sopctl import archive, audit, cli, fsio, requesting, signing, workflow
 from sopctl.errors import GateRefused, UsageError
 from sopctl.models import TrustFile
 from sopctl.session import Session
@@ -24,11 +24,15 @@ def closed(base_site: CaseSite, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with at_home(base_site.builder):
         site = base_site.copy(tmp_path_factory.mktemp("closed") / "site")
         session = site.session
-        case = workflow.request(
-            session, "restore", datasets=["antrean"], unit="Bidang Mutasi", letter=base_site.builder.letter(),
-            letter_number="1", letter_date=None, reason="coba", point="latest", person="pemohon", key=None,
-            deadline=None, contact=None,
-        )  # fmt: skip
+        asked = requesting.Asked(
+            operation="restore",
+            datasets=["antrean"],
+            unit="Bidang Mutasi",
+            letter=base_site.builder.letter(),
+            letter_number="1",
+            reason="coba",
+        )
+        case = requesting.request(session, asked, "pemohon", None)
         workflow.act(session, case.id, "dispose", "kadis", None, lambda *_: {"to": "", "note": ""})
         workflow.act(session, case.id, "decide", "kabid", None, workflow.decision(session, False, "tidak berwenang"))
         workflow.act(

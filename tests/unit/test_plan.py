@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sopctl import fsio, workflow
+from sopctl import fsio, targeting
 from sopctl import plan as plans
 from sopctl.errors import ConfigError
 from sopctl.models import Json, ScheduleEntry
@@ -22,7 +22,7 @@ ENTRIES = [ScheduleEntry("antrean"), ScheduleEntry("berkas", "P1D", "harian")]
 
 
 def test_backup(site: CaseSite) -> None:
-    plan = plans.backup_plan(Site(site.root), "BKP-2026-0001", ENTRIES, NOW)
+    plan = plans.backup_plan(Site(site.root), "BKP-2026-0001", ENTRIES, NOW, "restore")
     assert plan["operation"] == "backup"
     assert plan["hosts"] == {
         "srv01": {"server": "srv01", "machine_id": "1" * 32, "ssh_host_key": plan["items"][0]["ssh_host_key"]}
@@ -36,7 +36,7 @@ def test_backup(site: CaseSite) -> None:
 
 def test_restore(site: CaseSite) -> None:
     session = site.session
-    plan = workflow.restore_plan(session, session.case(site.case))
+    plan = targeting.case_plan(session, session.case(site.case))
     (item,) = plan["items"]
     assert (item["snapshot"], item["manifest_snapshot"], item["max_downtime"]) == (SNAPSHOT, MANIFEST, 1800)
     assert item["services"][0]["host"] == "srv01"
@@ -77,7 +77,7 @@ def test_naming_rule(rule: str, problem: str, site: CaseSite) -> None:
     default = '"{agency}_{server}_{dataset}_{jenis}_{time}_{run}"'
     site.edit("sop.yml", f"naming: {default}", f"naming: {json.dumps(rule)}")
     with pytest.raises(ConfigError, match=problem) as caught:
-        plans.backup_plan(Site(site.root), "BKP-2026-0001", ENTRIES, NOW)
+        plans.backup_plan(Site(site.root), "BKP-2026-0001", ENTRIES, NOW, "restore")
     assert caught.value.where == f"{site.root / 'sop.yml'}:naming"
 
 
@@ -108,7 +108,7 @@ def test_inventory_that_cannot_be_read(text: str, site: CaseSite, tmp_path: Path
 
 
 def test_planned_hosts_are_in_the_inventory_with_their_key(site: CaseSite) -> None:
-    plan = plans.backup_plan(Site(site.root), "BKP-2026-0001", ENTRIES, NOW)
+    plan = plans.backup_plan(Site(site.root), "BKP-2026-0001", ENTRIES, NOW, "restore")
     plans.check_reachable(Site(site.root), plan, {"srv01": {}})
     with pytest.raises(ConfigError, match="host 'srv01' of server srv01 is not in the inventory"):
         plans.check_reachable(Site(site.root), plan, {"srv09": {}})
@@ -119,7 +119,7 @@ def test_planned_hosts_are_in_the_inventory_with_their_key(site: CaseSite) -> No
 
 
 def test_known_hosts_are_the_register(site: CaseSite) -> None:
-    plan = plans.backup_plan(Site(site.root), "BKP-2026-0001", ENTRIES, NOW)
+    plan = plans.backup_plan(Site(site.root), "BKP-2026-0001", ENTRIES, NOW, "restore")
     key = plan["hosts"]["srv01"]["ssh_host_key"]
     assert plans.known_hosts(plan, {"srv01": {"ansible_host": "192.0.2.1"}}) == f"192.0.2.1,srv01 {key}\n"
     assert plans.known_hosts(plan, {"srv01": {"ansible_port": 2222}}) == f"[srv01]:2222 {key}\n"
@@ -129,7 +129,7 @@ def test_known_hosts_are_the_register(site: CaseSite) -> None:
 
 def test_each_host_gets_its_own_share(site: CaseSite) -> None:
     site.change_yaml("register/datasets/berkas.yml", server="srv02")
-    plan = plans.backup_plan(Site(site.root), "BKP-2026-0001", ENTRIES, NOW)
+    plan = plans.backup_plan(Site(site.root), "BKP-2026-0001", ENTRIES, NOW, "restore")
     hosts = {"srv01": {"ansible_connection": "local"}, "srv02": {}}
     made = plans.generated_inventory(plan, hosts)["all"]["children"]
     shares = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sopctl import approval, clock, workflow
+from sopctl import approval, clock, targeting
 from sopctl import plan as plans
 from sopctl.execution import OPERATIONS, PlayGate
 from sopctl.models import Json, ScheduleEntry
@@ -56,13 +56,13 @@ class Play:
 @pytest.fixture
 def restore(site: CaseSite) -> Play:
     session = site.session
-    return Play(site, workflow.restore_plan(session, session.case(site.case)))
+    return Play(site, targeting.case_plan(session, session.case(site.case)))
 
 
 @pytest.fixture
 def backup(site: CaseSite) -> Play:
     entries = [ScheduleEntry("antrean"), ScheduleEntry("berkas")]
-    return Play(site, plans.backup_plan(Site(site.root), "BKP-2026-0001", entries, clock.now()))
+    return Play(site, plans.backup_plan(Site(site.root), "BKP-2026-0001", entries, clock.now(), "restore"))
 
 
 def test_every_planned_step_is_granted(restore: Play, backup: Play) -> None:
@@ -70,7 +70,7 @@ def test_every_planned_step_is_granted(restore: Play, backup: Play) -> None:
         for operation in OPERATIONS[play.plan["operation"]]:
             answer = play.answer(operation)
             assert answer["allowed"], answer
-            grant = answer["grant"]
+            grant = answer["grant"]["grant"]
             assert (grant["case"], grant["operation"], grant["host"]) == (play.plan["case"], operation, "srv01")
             assert grant["machine_id"] == "1" * 32
             assert 0 < clock.seconds_between(clock.now(), grant["expires"]) <= 15 * 60
@@ -78,7 +78,8 @@ def test_every_planned_step_is_granted(restore: Play, backup: Play) -> None:
                 assert (answer["vault"], answer["secrets"], grant["service"]) == (None, None, "web")
             else:
                 assert answer["vault"]["password"]
-    assert restore.answer("quiesce.quiesced")["grant"]["nonce"] != restore.answer("quiesce.quiesced")["grant"]["nonce"]
+    nonces = {restore.answer("quiesce.quiesced")["grant"]["grant"]["nonce"] for _ in range(2)}
+    assert len(nonces) == 2
 
 
 def _set(path: str, value: Any) -> Callable[[Json], None]:
@@ -150,7 +151,7 @@ def test_restore_with_a_wrong_argument(
 
 def test_service_of_another_dataset_is_not_planned(site: CaseSite) -> None:
     session = site.session
-    plan = workflow.restore_plan(session, session.case(site.case))
+    plan = targeting.case_plan(session, session.case(site.case))
     plan["items"][0]["services"] = []
     play = Play(site, plan)
     question: Json = {

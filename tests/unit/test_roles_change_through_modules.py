@@ -24,6 +24,8 @@ KEYWORDS = {
 }  # fmt: skip
 PLAY = {"any_errors_fatal", "gather_facts", "hosts", "name", "serial", "strategy", "tasks", "vars"}
 BLOCKS = ("block", "rescue", "always")
+# Lays down what checks grants, so it can need none: the server's administrator runs it, before sopctl comes to the host.
+UNGATED_MODULE, UNGATED_PLAYBOOK, UNGATED_ROLE = "enrolment", "enrol.yml", "enrol"
 TASK_FILES = sorted(path for path in COLLECTION.glob("roles/*/*/*.yml") if path.parent.name in {"tasks", "handlers"})
 PLAYBOOKS = sorted((COLLECTION / "playbooks").glob("*.yml"))
 
@@ -57,15 +59,30 @@ def test_playbooks(path: Path) -> None:
     for play in load(path):
         assert set(play) <= PLAY, f"{path.name}: {sorted(set(play) - PLAY)} is not allowed in a play"
         assert play["gather_facts"] is False, f"{path.name}: facts are gathered by nobody"
-        assert "diskominfo.sop.authorize" in play["tasks"][0], f"{path.name}: the first task must ask the gate"
+        if path.name != UNGATED_PLAYBOOK:
+            assert "diskominfo.sop.authorize" in play["tasks"][0], f"{path.name}: the first task must ask the gate"
         assert not list(wrongs(play["tasks"]))
 
 
 def test_every_changing_module_asks_the_gate() -> None:
-    """A module without an action plugin of its name would run without asking; only the one that reads may."""
+    """A module without an action plugin of its name would run without asking; only what reads may, and enrolment."""
     asking = {path.stem for path in (COLLECTION / "plugins/action").glob("*.py")}
     modules = {name.rpartition(".")[2] for name in OURS}
-    assert modules - asking == {"dataset_manifest"}
+    assert modules - asking == {"dataset_manifest", UNGATED_MODULE}
+
+
+def test_only_its_own_role_uses_the_module_that_needs_no_grant() -> None:
+    """Nothing that a run does may enrol a host or take it out, and the role that may does nothing else."""
+    name = f"diskominfo.sop.{UNGATED_MODULE}"
+    using = {path.parts[-3] for path in TASK_FILES if name in path.read_text(encoding="utf-8")}
+    assert using == {UNGATED_ROLE}
+    for path in TASK_FILES:
+        if path.parts[-3] == UNGATED_ROLE:
+            assert [set(task) - KEYWORDS for task in load(path)] == [{name}]
+    calling = {
+        path.name for path in PLAYBOOKS if f"diskominfo.sop.{UNGATED_ROLE}\n" in path.read_text(encoding="utf-8")
+    }
+    assert calling == {UNGATED_PLAYBOOK}
 
 
 @pytest.mark.parametrize(

@@ -158,22 +158,32 @@ def test_no_roll_back(site: CaseSite) -> None:
 
 
 def test_ledger_remembers_the_serial(site: CaseSite) -> None:
-    kept = {path: path.read_bytes() for path in (site.root / "trust").iterdir()}
+    kept = _kept(site)
     site.retrust(lambda file: file)
     assert site.session.trust.file.serial == 3
-    for path, data in kept.items():
-        path.write_bytes(data)
+    _put_back(site, kept)
     with pytest.raises(GateRefused, match="trust serial 2 is older than 3"):
         print(site.session.trust)
 
 
-def test_one_serial_names_one_trust(site: CaseSite) -> None:
-    """Two files of one serial, both signed by the root (two branches in git): the second is a roll-back, too."""
-    kept = {path: path.read_bytes() for path in (site.root / "trust").iterdir()}
-    site.retrust(lambda file: changed(file, people=[one for one in file.people if one.id != "rangkap"]))
-    assert site.session.trust.file.serial == 3
+def _kept(site: CaseSite) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in (site.root / "trust").rglob("*") if path.is_file()}
+
+
+def _put_back(site: CaseSite, kept: dict[Path, bytes]) -> None:
+    for path in (site.root / "trust").rglob("*"):
+        if path.is_file() and path not in kept:
+            path.unlink()
     for path, data in kept.items():
         path.write_bytes(data)
+
+
+def test_one_serial_names_one_trust(site: CaseSite) -> None:
+    """Two files of one serial, both signed by the root (two branches in git): the second is a roll-back, too."""
+    kept = _kept(site)
+    site.retrust(lambda file: changed(file, code=["sha256:" + "c0" * 32]))
+    assert site.session.trust.file.serial == 3
+    _put_back(site, kept)
     site.retrust(lambda file: file)
     with pytest.raises(GateRefused, match="this is not the trust of serial 3 that was in force before"):
         print(site.session.trust)
@@ -198,6 +208,9 @@ def _twice(file: TrustFile, **values: object) -> TrustFile:
         (lambda file: _twice(file, keys=[], roles=[changed(file.people[0].roles[0], since="2026")]), "is not a time"),
         (lambda file: changed(file, people=[changed(file.people[0], id="K")]), "id 'K' is not allowed"),
         (lambda file: changed(file, valid_until="besok"), "is not a time"),
+        (lambda file: _with_key(file, revoked="kemarin"), "is not a time"),
+        (lambda file: changed(file, run_keys=["ssh-ed25519 AAAA"]), "not an acceptable public key"),
+        (lambda file: changed(file, run_keys=[file.people[0].keys[0].key]), "the run key is "),
     ],
 )
 def test_file_that_contradicts_itself(change: Callable[[TrustFile], TrustFile], problem: str, site: CaseSite) -> None:
@@ -206,9 +219,58 @@ def test_file_that_contradicts_itself(change: Callable[[TrustFile], TrustFile], 
     assert caught.value.where.startswith("trust/trust.yml")
 
 
+def _with_key(file: TrustFile, **values: str) -> TrustFile:
+    person = file.people[0]
+    return changed(file, people=[changed(person, keys=[changed(person.keys[0], **values)]), *file.people[1:]])
+
+
 def _with_nips(file: TrustFile, *nips: str) -> TrustFile:
     people: list[Person] = [changed(person, nip=nip) for person, nip in zip(file.people, nips, strict=False)]
     return changed(file, people=people)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "19700101.199503.1.001",
+        "１９７００１０１１９９５０３１００１",
+        "NIP 19700101 199503 1 001",
+        "19700101-199503-1-001",
+    ],
+)
+def test_nip_is_its_digits(spelled: str, site: CaseSite) -> None:
+    with pytest.raises(ConfigError, match="one NIP under two persons"):
+        trust.check_trust_file(_with_nips(read(site), "197001011995031001", spelled), Path("trust/trust.yml"))
+
+
+def test_no_nip_is_nobodys(site: CaseSite) -> None:
+    trust.check_trust_file(_with_nips(read(site), "-", "", "-"), Path("trust/trust.yml"))
+    trust.check_trust_file(_with_nips(read(site), "3503010101700001", "197001011995031001"), Path("trust/trust.yml"))
+
+
+@pytest.mark.parametrize(
+    "person_id",
+    [
+        "каbid",
+        "kabіd",
+        "ｋabid",
+        "kabid\u200b",
+        "kabid\n",
+        "kabid ",
+        "Kabid",
+        "k*",
+        "kabid,kadis",
+        "!kabid",
+        "a" * 33,
+        "k",
+    ],
+)
+def test_ids_are_plain(person_id: str, site: CaseSite) -> None:
+    """Look-alikes, and what an allowed_signers file would read as a pattern."""
+    file = read(site)
+    people = [changed(one, id=person_id) if one.id == "kabid" else one for one in file.people]
+    with pytest.raises(ConfigError, match="is not allowed"):
+        trust.check_trust_file(changed(file, people=people), Path("trust/trust.yml"))
 
 
 def test_key_under_two_persons_is_refused_even_when_signed(site: CaseSite) -> None:
@@ -272,6 +334,21 @@ def test_allowed_signers_serve_ssh_keygen(site: CaseSite, tmp_path: Path) -> Non
     assert verify("kabid", "sop-trust") != 0
     later = replace(believed, file=changed(believed.file, people=[_from(one, 2999) for one in believed.file.people]))
     assert verify("kabid", "sop-document", later.allowed_signers()) != 0
+
+
+def test_allowed_signers_are_written_and_never_read(site: CaseSite) -> None:
+    path = site.root / "trust/allowed_signers"
+    public = (site.keys / "pelaksana.pub").read_text().split()
+    path.write_text(f"* {public[0]} {public[1]}\n")
+    believed = load(site)
+    signature = signing.sign(b"isi", "sop-document", site.keys / "pelaksana")
+    now = clock.now()
+    assert (
+        "is pelaksana's, not kabid's"
+        in believed.reasons(b"isi", signature, "sop-document", "kabid", ["kabid"], [now])[0]
+    )
+    path.unlink()
+    assert load(site).digest == believed.digest
 
 
 def _from(person: Person, year: int) -> Person:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as changed
 
-from sopctl import approval, cli, clock, fsio, standing, workflow
+from sopctl import cli, clock, examination, fsio, requesting, standing, targeting, workflow
 from sopctl.errors import ConfigError, GateRefused, UsageError
 from sopctl.ledger import Ledger
 from tests.support.case_site import CaseSite, seal_backup
@@ -28,11 +28,18 @@ def letter(tmp_path: Path) -> Path:
 
 def ask(site: CaseSite, letter: Path, **values: Any) -> str:
     given: dict[str, Any] = {
-        "datasets": ["antrean"], "unit": "Bidang Mutasi", "letter": letter, "letter_number": "1", "letter_date": None,
-        "reason": "terhapus", "point": "latest", "person": "pemohon", "key": None, "deadline": None, "contact": None,
+        "operation": "restore",
+        "datasets": ["antrean"],
+        "unit": "Bidang Mutasi",
+        "letter": letter,
+        "letter_number": "1",
+        "reason": "terhapus",
+        "person": "pemohon",
+        "key": None,
         **values,
-    }  # fmt: skip
-    return workflow.request(site.session, given.pop("operation", "restore"), **given).id
+    }
+    person, key = given.pop("person"), given.pop("key")
+    return requesting.request(site.session, requesting.Asked(**given), person, key).id
 
 
 def ask_with(site: CaseSite, values: dict[str, Any], letter: Path) -> str:
@@ -53,7 +60,7 @@ def test_request_leaves_letter_document_and_ledger_line(site: CaseSite, letter: 
     assert (folder / "attachments/surat.pdf").read_bytes() == letter.read_bytes()
     assert document["body"]["letter"]["sha256"] == fsio.sha256_bytes(letter.read_bytes())
     assert [line.ref for line in site.ledger.lines() if line.kind == "document"][-1] == f"{case}/01"
-    assert approval.examine(site.session.context(), site.session.case(case)) == []
+    assert examination.examine(site.session.context(), site.session.case(case)) == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +112,7 @@ def test_unverified_backup_is_passed_over_with_a_remark(site: CaseSite, letter: 
     said: list[str] = []
     session.say = said.append
     case = ask(site, letter)
-    plan = workflow.restore_plan(session, session.case(case))
+    plan = targeting.case_plan(session, session.case(case))
     assert plan["items"][0]["backup_name"] == "cadangan_antrean"
     assert said == ["antrean: baru is newer but not verified; passed over"]
 
@@ -205,7 +212,7 @@ def test_document_signed_but_not_received_is_received_later(site: CaseSite) -> N
     session = site.session
     session.say = said.append
     case = session.case(site.case)
-    assert approval.examine(session.context(), case) == []
+    assert examination.examine(session.context(), case) == []
     assert "03-decide.json had been signed but not received" in said[0]
     assert [line.ref for line in site.ledger.lines()][-1] == f"{site.case}/03"
 
@@ -216,7 +223,7 @@ def test_document_of_another_hour_is_not(hours: int, site: CaseSite) -> None:
     papers[-1].received = None
     papers[-1].body["at"] = clock.plus(clock.now(), hours=hours)
     site.refile(papers)
-    reasons = approval.examine(site.session.context(), site.session.case(site.case))
+    reasons = examination.examine(site.session.context(), site.session.case(site.case))
     assert any("was never received" in reason for reason in reasons)
 
 

@@ -21,7 +21,8 @@ notes:
 options:
   grant:
     description:
-      - What the signatures allow. The module's action plugin puts it in; a playbook never sets it.
+      - What the signatures allow, and the run key's signature over it (C(grant), C(grant_signature)). The module's action
+        plugin puts it in; a playbook never sets it. A host that is enrolled checks the signature.
       - Without it the module refuses, except in check mode.
     type: dict
 """

@@ -11,13 +11,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 Json = dict[str, Any]
 
 
 class SopError(Exception):
     """A cause a person can act on: one line saying what, where, why, and the next step."""
+
+
+class Place(NamedTuple):
+    """Where a copy would be made: ``needs`` bytes must fit into the file system of ``path`` with ``reserve`` bytes left.
+
+    ``path`` is None when the copy lies on another machine, which this host cannot look at.
+    """
+
+    path: str | None
+    needs: int
+    reserve: int
 
 
 class DumpStream(ABC):
@@ -80,6 +91,18 @@ class Engine(ABC):
     @abstractmethod
     def describe(self) -> Json:
         """Preflight facts without changing anything: {"version", "bytes", "exists"}; SopError when unreachable."""
+
+    @abstractmethod
+    def staging_place(self, size: int) -> Place:
+        """Where :meth:`stage` puts a copy of ``size`` bytes (those of the dump), and what it asks of the disk there."""
+
+    @abstractmethod
+    def scratch_place(self, size: int) -> Place:
+        """The same for :meth:`scratch`."""
+
+    def usage(self) -> Json:
+        """Who uses the live data at this moment, as far as the engine can tell: {"sessions"?, "standbys"?: int}."""
+        return {}
 
     @abstractmethod
     def manifest(self, checksums: bool) -> Json:

@@ -23,11 +23,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import DumpSource, Engine, Json, SopError
 from ansible_collections.diskominfo.sop.plugins.module_utils.engines import load_engine
 from ansible_collections.diskominfo.sop.plugins.module_utils.exchange import sync_folder
+from ansible_collections.diskominfo.sop.plugins.module_utils.grants import TIME_FORMAT, Permit
 from ansible_collections.diskominfo.sop.plugins.module_utils.tree import TreeEngine, TreeSource
 from ansible_collections.diskominfo.sop.plugins.module_utils.vault import Stored, Vault
 
 EVIDENCE_SCHEMA = "sop-evidence/v1"
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 #: seconds to wait for another run that holds the dataset on this host
 LOCK_WAIT = 5.0
 
@@ -149,46 +149,6 @@ class DatasetLock:
     def __exit__(self, *_exc: object) -> None:
         os.ftruncate(self._fd, 0)
         os.close(self._fd)
-
-
-def machine_id() -> str:
-    """This machine's identity as the register knows it; empty where it has none."""
-    try:
-        with open("/etc/machine-id", encoding="ascii") as stream:
-            return stream.read().strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def require_grant(params: Json, operation: str, check_mode: bool) -> None:
-    """SopError unless ``params["grant"]`` allows ``operation`` on these arguments now. Check mode needs none."""
-    if check_mode:
-        return
-    grant = params.get("grant")
-    dataset = (params.get("dataset") or {}).get("id")
-    what = f"{operation} of {dataset or (params.get('service') or {}).get('name')}"
-    if not isinstance(grant, dict) or not grant:
-        raise SopError(f"refused: no grant for {what}; run it by sopctl (case execute or schedule run)")
-    wanted = {
-        "operation": operation,
-        "dataset": dataset,
-        "case": params.get("case"),
-        "snapshot": params.get("snapshot"),
-    }
-    for key, value in wanted.items():
-        if value is not None and grant.get(key) != value:
-            raise SopError(f"refused: the grant's {key} is {grant.get(key)!r}, not {value!r}; run it by sopctl again")
-    if grant.get("machine_id") != machine_id():
-        raise SopError(
-            f"refused: the grant for {what} is for the machine {grant.get('machine_id')}, this is {machine_id()}; "
-            "correct machine_id in the register and have the change approved"
-        )
-    try:
-        expires = datetime.strptime(str(grant.get("expires")), TIME_FORMAT).replace(tzinfo=timezone.utc)
-    except ValueError as error:
-        raise SopError(f"refused: the grant for {what} has no readable expiry; run it by sopctl again") from error
-    if datetime.now(timezone.utc) >= expires:
-        raise SopError(f"refused: the grant for {what} ended at {grant['expires']}; run it by sopctl again")
 
 
 class Journal:
@@ -319,6 +279,14 @@ class Job:
         params = self.params
         return self.vault.read_manifest(params["manifest_snapshot"], str(self.dataset["id"]), params["snapshot"])
 
+    def would_change(self, work: Callable[[Job], Json]) -> bool:
+        """Whether ``work`` would change something, as its check mode tells."""
+        self.check_mode, self._vault = True, None
+        try:
+            return bool(work(self)["changed"])
+        finally:
+            self.check_mode, self._vault = False, None
+
     def remove_leftovers(self) -> None:
         """Remove scratch copies that a killed run left (the caller holds the dataset's lock)."""
         prefix = scratch_prefix(self.name)
@@ -345,7 +313,7 @@ def one_line(text: object) -> str:
 def run_module(
     options: Json, work: Callable[[Job], Json], operation: str | Callable[[Json], str] | None = None
 ) -> NoReturn:
-    """Run a module: grant, lock, grant again, ``work``; leave with its result or with one line of error.
+    """Run a module: grant, lock, the grant used up, ``work``; leave with its result or with one line of error.
 
     ``operation``: what the grant must allow; None for a module that only reads (no grant, no lock).
     """
@@ -360,11 +328,16 @@ def run_module(
             result = work(job)
         else:
             allowed = operation if isinstance(operation, str) else operation(job.params)
-            require_grant(job.params, allowed, job.check_mode)
+            permit = Permit(job.params, allowed)
             with DatasetLock(job.state_dir, job.name, f"{job.case} {allowed}"):
-                require_grant(job.params, allowed, job.check_mode)
+                permit.require_fresh()  # waiting for the lock takes time
+                finished = permit.begin()
                 job.remove_leftovers()
+                if finished and job.would_change(work):
+                    raise permit.refuse_again(finished)
                 result = work(job)
+                permit.end()
+            result["sop_evidence"]["enrolled"] = permit.enrolled
     except Failed as error:
         module.fail_json(msg=one_line(error), sop_evidence=error.proof)
     except SopError as error:

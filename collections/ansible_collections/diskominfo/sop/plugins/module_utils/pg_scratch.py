@@ -155,6 +155,12 @@ def _create_roles(client: PgClient, facts: Json) -> None:
         client.execute(client.maintenance_db, f"CREATE ROLE {quote_ident(role['name'])} NOLOGIN {kind};")
 
 
+def scratch_guard(label: str, dataset: Json) -> SpaceGuard:
+    """The guard of the directory that proofs by restore are made in."""
+    parent = dataset.get("scratch_dir") or _PARENT
+    return SpaceGuard(label, parent, int(dataset.get("reserve_bytes") or SPACE_RESERVE))
+
+
 @contextlib.contextmanager
 def scratch_content(client: PgClient, dataset: Json, source: DumpSource, manifest: Json) -> Iterator[Json]:
     """Load ``source`` into a private server and yield its content with checksums and its globals."""
@@ -166,7 +172,7 @@ def scratch_content(client: PgClient, dataset: Json, source: DumpSource, manifes
         raise SopError(f"{label}: the manifest of this dump has no globals of a PostgreSQL database") from None
     parent = dataset.get("scratch_dir") or _PARENT
     account = _account(label, client.connection.get("os_user"))
-    guard = SpaceGuard(label, parent, int(dataset.get("reserve_bytes") or SPACE_RESERVE))
+    guard = scratch_guard(label, dataset)
     guard.require(int(manifest.get("bytes") or 0))
     with sigterm_raises(), _directory(label, parent, account) as path:
         connection = {"socket": path, "user": bootstrap, "os_user": account, "bin_dir": client.bin_dir}

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 
-from ansible_collections.diskominfo.sop.plugins.module_utils.engine import DumpSource, Json, SopError
+from ansible_collections.diskominfo.sop.plugins.module_utils.engine import DumpSource, Json, Place, SopError
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import (
     PgClient,
     PsqlSession,
@@ -116,9 +116,13 @@ class SpaceGuard:
             return None
         return state.f_bavail * state.f_frsize
 
+    def place(self, dump_bytes: int) -> Place:
+        """What a load of ``dump_bytes`` asks of this directory."""
+        return Place(self._path, int(dump_bytes * SPACE_FACTOR), self._reserve)
+
     def require(self, dump_bytes: int) -> None:
         """SopError when the load would not fit."""
-        need = int(dump_bytes * SPACE_FACTOR) + self._reserve
+        need = self.place(dump_bytes).needs + self._reserve
         free = self._free()
         if free is not None and free < need:
             raise SopError(

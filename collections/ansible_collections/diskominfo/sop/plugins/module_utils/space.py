@@ -1,23 +1,28 @@
 # Copyright: sopctl contributors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt)
-"""Refuse work that would fill a disk."""
+"""Refuse work that would fill a disk. Plan and run reckon with the same places, so that they agree."""
 
 from __future__ import annotations
 
 import os
 
-from ansible_collections.diskominfo.sop.plugins.module_utils.engine import SopError
+from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Place, SopError
 
 #: bytes that must stay free for the live service
 RESERVE = 64 << 20
 
 
-def require_space(folder: str, wanted: int, purpose: str) -> None:
-    """SopError unless ``wanted`` bytes (and five per cent) fit into ``folder`` with the reserve left."""
-    found = os.statvfs(folder)
+def place_for(folder: str, size: int) -> Place:
+    """The place of a copy of ``size`` bytes in ``folder``, with five per cent for what file systems add."""
+    return Place(folder, size + size // 20, RESERVE)
+
+
+def require_space(place: Place, purpose: str) -> None:
+    """SopError unless the copy fits with the reserve left."""
+    found = os.statvfs(str(place.path))
     free = found.f_bavail * found.f_frsize
-    needed = wanted + wanted // 20 + RESERVE
+    needed = place.needs + place.reserve
     if free < needed:
         raise SopError(
-            f"{folder}: {free >> 20} MiB free, {purpose} needs {(needed >> 20) + 1} MiB; free space there and run again"
+            f"{place.path}: {free >> 20} MiB free, {purpose} needs {(needed >> 20) + 1} MiB; free space there and run again"
         )

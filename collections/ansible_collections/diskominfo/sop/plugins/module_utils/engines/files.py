@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ansible_collections.diskominfo.sop.plugins.module_utils import ownership
-from ansible_collections.diskominfo.sop.plugins.module_utils.engine import DumpSource, Json, SopError
+from ansible_collections.diskominfo.sop.plugins.module_utils.engine import DumpSource, Json, Place, SopError
 from ansible_collections.diskominfo.sop.plugins.module_utils.exchange import (
     Exchange,
     inode,
@@ -21,7 +21,7 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.exchange import (
     sync_folder,
 )
 from ansible_collections.diskominfo.sop.plugins.module_utils.openers import visibility, writers_below
-from ansible_collections.diskominfo.sop.plugins.module_utils.space import require_space
+from ansible_collections.diskominfo.sop.plugins.module_utils.space import place_for, require_space
 from ansible_collections.diskominfo.sop.plugins.module_utils.tree import (
     Entry,
     TreeEngine,
@@ -66,6 +66,12 @@ class FilesEngine(TreeEngine):
             return {"version": "files", "bytes": 0, "exists": False}
         return {"version": "files", "bytes": scan(self.path, checksums=False)["bytes"], "exists": True}
 
+    def staging_place(self, size: int) -> Place:
+        return place_for(os.path.dirname(self.path), size)
+
+    def scratch_place(self, size: int) -> Place:
+        return place_for(self.dataset.get("state_dir") or tempfile.gettempdir(), size)
+
     def manifest(self, checksums: bool) -> Json:
         self._require_live()
         return self._with_owner(scan(self.path, checksums))
@@ -84,9 +90,9 @@ class FilesEngine(TreeEngine):
 
     @contextmanager
     def scratch(self, source: DumpSource, manifest: Json) -> Iterator[Json]:
-        state_dir = self.dataset.get("state_dir") or tempfile.gettempdir()
-        require_space(state_dir, int(manifest["content"]["bytes"]), "proof by restoring")
-        folder = tempfile.mkdtemp(prefix=f"scratch-{self.dataset['id']}.", dir=state_dir)
+        place = self.scratch_place(int(manifest["content"]["bytes"]))
+        require_space(place, "proof by restoring")
+        folder = tempfile.mkdtemp(prefix=f"scratch-{self.dataset['id']}.", dir=place.path)
         try:
             yield self._restored(folder, source, manifest)
         finally:
@@ -122,7 +128,7 @@ class FilesEngine(TreeEngine):
         names = Exchange(self.path, case)
         names.settle()
         self._require_exchangeable(names)
-        require_space(names.folder, int(manifest["content"]["bytes"]), "the staged copy")
+        require_space(self.staging_place(int(manifest["content"]["bytes"])), "the staged copy")
         part = self._part(case)
         try:
             _remove_tree(part)

@@ -12,13 +12,19 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.engine import (
     DumpStream,
     Engine,
     Json,
+    Place,
     SopError,
 )
-from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import PgClient, PsqlSession
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import PgClient, PsqlSession, sql
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_content import read_content, read_globals
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_dumping import PgDumpStream
-from ansible_collections.diskominfo.sop.plugins.module_utils.pg_scratch import scratch_content
-from ansible_collections.diskominfo.sop.plugins.module_utils.pg_stage import Stage, case_name, database_facts
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_scratch import scratch_content, scratch_guard
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_stage import (
+    Stage,
+    case_name,
+    database_facts,
+    server_guard,
+)
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_swap import Fence, Swap
 
 _OLDEST_MAJOR = 12
@@ -60,6 +66,26 @@ class PostgresqlEngine(Engine):
         if found is not None:
             size = self.client.query(self.client.maintenance_db, f"SELECT pg_database_size({int(found['oid'])}::oid);")
         return {"version": facts["version"], "bytes": size, "exists": found is not None}
+
+    def staging_place(self, size: int) -> Place:
+        """See :class:`Engine`."""
+        return server_guard(self.client, self.dataset).place(size)
+
+    def scratch_place(self, size: int) -> Place:
+        """See :class:`Engine`."""
+        return scratch_guard(self.client.label, self.dataset).place(size)
+
+    def usage(self) -> Json:
+        """See :class:`Engine`."""
+        found: Json = self.client.query(
+            self.client.maintenance_db,
+            sql(
+                "SELECT json_build_object('sessions', (SELECT count(*) FROM pg_stat_activity WHERE datname = {name} "
+                "AND backend_type = 'client backend'), 'standbys', (SELECT count(*) FROM pg_stat_replication));",
+                name=self.database,
+            ),
+        )
+        return found
 
     def manifest(self, checksums: bool) -> Json:
         """See :class:`Engine`."""

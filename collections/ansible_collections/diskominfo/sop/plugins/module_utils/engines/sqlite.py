@@ -21,11 +21,12 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.engine import (
     DumpStream,
     Engine,
     Json,
+    Place,
     SopError,
 )
 from ansible_collections.diskominfo.sop.plugins.module_utils.exchange import Exchange, inode, sync_folder
 from ansible_collections.diskominfo.sop.plugins.module_utils.openers import openers, visibility
-from ansible_collections.diskominfo.sop.plugins.module_utils.space import require_space
+from ansible_collections.diskominfo.sop.plugins.module_utils.space import place_for, require_space
 from ansible_collections.diskominfo.sop.plugins.module_utils.tree import Sum
 
 #: seconds to wait until readers and writers let the write-ahead log be emptied
@@ -236,6 +237,12 @@ class SqliteEngine(Engine):
             "exists": exists,
         }
 
+    def staging_place(self, size: int) -> Place:
+        return place_for(os.path.dirname(self.path), size)
+
+    def scratch_place(self, size: int) -> Place:
+        return place_for(self.dataset.get("state_dir") or tempfile.gettempdir(), size)
+
     def manifest(self, checksums: bool) -> Json:
         self._require_live()
         return _content_of_file(self.path, checksums, quick_check=False)
@@ -246,9 +253,9 @@ class SqliteEngine(Engine):
 
     @contextmanager
     def scratch(self, source: DumpSource, manifest: Json) -> Iterator[Json]:
-        state_dir = self.dataset.get("state_dir") or tempfile.gettempdir()
-        require_space(state_dir, int(manifest["content"]["bytes"]), "proof by restoring")
-        folder = tempfile.mkdtemp(prefix=f"scratch-{self.dataset['id']}.", dir=state_dir)
+        place = self.scratch_place(int(manifest["content"]["bytes"]))
+        require_space(place, "proof by restoring")
+        folder = tempfile.mkdtemp(prefix=f"scratch-{self.dataset['id']}.", dir=place.path)
         try:
             copy = os.path.join(folder, "copy.db")
             _write(source, copy)
@@ -268,7 +275,7 @@ class SqliteEngine(Engine):
     def stage(self, case: str, source: DumpSource, manifest: Json) -> Json:
         names = Exchange(self.path, case)
         names.settle()
-        require_space(names.folder, int(manifest["content"]["bytes"]), "the staged copy")
+        require_space(self.staging_place(int(manifest["content"]["bytes"])), "the staged copy")
         names.probe()
         part = self._part(case)
         try:

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Acts beside the SOP's steps: signed, chained and received like them, but they complete no step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from sopctl import examination, fsio, locks, sealing
+from sopctl.case import Case
+from sopctl.errors import GateRefused, UsageError
+from sopctl.models import Json, SideAct
+from sopctl.session import Session
+from sopctl.targeting import approval_body
+
+MAX_ATTACHMENT = 20 * 1024 * 1024
+
+
+def file(
+    session: Session, case_id: str, act: SideAct, person: str | None, key: str | None, body: Callable[[Case], Json]
+) -> Case:
+    """File one side document; a case that ends with it is sealed."""
+    signer = session.signer(person, key)
+    with session.holding(case_id, signer.person.id):
+        case = session.case_to_act_on(case_id)
+        allowed = examination.beside(session.site.profile.profile, case, act)
+        if not allowed:
+            raise GateRefused(f"this SOP knows no {act}", where=case.id)
+        role = session.role(signer.person, allowed, act)
+        was_closed = case.state.closed
+        case = session.file_beside(case, act, signer, role, body(case))
+        if case.state.closed and not was_closed:
+            session.say(f"record {sealing.seal_case(session, case, signer).name} sealed")
+    return case
+
+
+def consent(
+    session: Session, case_id: str, dataset: str, approve: bool, reason: str, person: str | None, key: str | None
+) -> Case:
+    """The owner of a dataset lets another unit's request have it, or does not."""
+
+    def body(case: Case) -> Json:
+        if dataset not in case.request.get("datasets", []):
+            raise UsageError(f"the case does not ask for dataset {dataset!r}", where="--dataset")
+        return {
+            "dataset": dataset,
+            "decision": "approve" if approve else "reject",
+            "reason": reason,
+            "request": case.filed[0].digest,
+        }
+
+    return file(session, case_id, "consent", person, key, body)
+
+
+def withdraw(session: Session, case_id: str, reason: str, person: str | None, key: str | None) -> Case:
+    """The requester takes the request back, before anything was executed."""
+
+    def body(case: Case) -> Json:
+        if not reason.strip():
+            raise UsageError("withdrawing needs a reason", where="--reason")
+        started = [
+            line for line in session.ledger.lines() if line.kind == "run-started" and line.ref.startswith(f"{case.id}/")
+        ]
+        if started:
+            raise GateRefused(f"an execution was started at {started[0].at}; it must be finished", where=case.id)
+        return {"reason": reason, "requester": case.request.get("requester")}
+
+    return file(session, case_id, "withdraw", person, key, body)
+
+
+def attach(session: Session, case_id: str, path: Path, note: str, person: str | None, key: str | None) -> Case:
+    """Put a paper into the case, bound by its digest."""
+    if not path.exists():
+        raise UsageError("the file does not exist", where=str(path))
+    data = fsio.read_strict(path, MAX_ATTACHMENT)
+    name = path.name
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise UsageError(
+            f"{name!r} is not a plain file name", where=str(path), hint="Use letters, digits, '.', '_' and '-'."
+        )
+
+    def body(case: Case) -> Json:
+        folder = case.folder / "attachments"
+        folder.mkdir(exist_ok=True)
+        target = folder / name
+        if target.exists() and fsio.read_strict(target, MAX_ATTACHMENT) != data:
+            raise UsageError("the case has another attachment of that name", where=str(target), hint="Rename the file.")
+        fsio.write_atomic(target, data, 0o640)
+        return {"file": name, "sha256": fsio.sha256_bytes(data), "note": note}
+
+    return file(session, case_id, "attach", person, key, body)
+
+
+def emergency(session: Session, case_id: str, reason: str, person: str | None, key: str | None) -> Case:
+    """Break the glass: the first operator says why and what, the second countersigns; then execution is due at once."""
+
+    def body(case: Case) -> Json:
+        glass = session.site.profile.profile.break_glass
+        if glass is None or not session.trust.file.policy.break_glass:
+            raise GateRefused(
+                "emergencies are not allowed here",
+                where=case.id,
+                hint="The root holder allows them: policy.break_glass in trust/trust.yml.",
+            )
+        if not reason.strip():
+            raise UsageError("an emergency needs a reason", where="--reason")
+        asked = case.all("emergency")
+        if asked:
+            return {"reason": reason, "countersigns": asked[0].link}
+        return {"reason": reason, "approval": approval_body(session, case, hours=glass.hours)}
+
+    return file(session, case_id, "emergency", person, key, body)
+
+
+def ratify(session: Session, case_id: str, approve: bool, reason: str, person: str | None, key: str | None) -> Case:
+    """The decider's word on an emergency, afterwards: ratified, or censured."""
+
+    def body(_case: Case) -> Json:
+        if not reason.strip():
+            raise UsageError("a judgement needs a reason", where="--reason")
+        return {"decision": "approve" if approve else "reject", "reason": reason}
+
+    return file(session, case_id, "ratify", person, key, body)
+
+
+def take_over(session: Session, case_id: str, reason: str, person: str | None, key: str | None) -> Case:
+    """Take over the locks of a command that died over this case: said who, why and whose, then cleared."""
+    if not reason.strip():
+        raise UsageError("taking over needs a reason", where="--reason")
+    known = [case.id for case in session.all_cases()]
+    stale = locks.stale(session.site.state, case_id, known)
+    if not stale:
+        raise UsageError(
+            f"no lock of {case_id} is stale", where=str(session.site.state / "locks"), hint="See sopctl doctor."
+        )
+    signer = session.signer(person, key)
+    case = session.case_to_act_on(case_id)
+    role = session.role(
+        signer.person, examination.beside(session.site.profile.profile, case, "takeover"), "taking over"
+    )
+    body = {"reason": reason, "locks": [{"name": lock.name, "holder": str(lock)} for lock in stale]}
+    case = session.file_beside(case, "takeover", signer, role, body)
+    locks.take_over(session.site.state, stale)
+    return case

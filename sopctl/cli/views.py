@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``sopctl case show|list|print|next`` and ``sopctl next``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sopctl import case_forms, forms, fsio, indonesian, overview
+from sopctl.cli.cases import case
+from sopctl.cli.common import Settings, settings, with_json
+from sopctl.errors import UsageError
+from sopctl.models import Json
+from sopctl.output import STATE_COLOUR, Output, duration
+
+SIGNED = {"valid": "signature valid"}
+
+
+@case.command()
+@click.argument("case_id", metavar="CASE")
+@click.option(
+    "--html", "html", metavar="FILE", type=click.Path(path_type=Path), help="Write the request form as it stands."
+)
+@with_json
+@settings
+def show(config: Settings, case_id: str, html: Path | None) -> None:
+    """Show a case like its paper file."""
+    session = config.session
+    session.reading = True
+    found = session.case(case_id)
+    value = overview.summary(session, found)
+    if html:
+        _write_forms(config, case_id, html)
+    zone = session.site.config.timezone
+    config.output.result(value, lambda output: _show(output, value, zone))
+
+
+def _show(output: Output, value: Json, zone: str) -> None:
+    output.line(f"{value['case']}: {value['outcome']}", f"bold {STATE_COLOUR[value['outcome']]}")
+    output.line(f"  SOP {value['sop']}")
+    if value["emergency"]:
+        words = {"ratified": "ratified by the decider", "censured": "CENSURED by the decider"}
+        output.line(f"  EMERGENCY: {words.get(value['emergency'], 'not yet judged by the decider')}", "bold red")
+    request = value["request"]
+    if request:
+        who = value["requester"]
+        point = f" to {request['point']}" if value["operation"] == "restore" else ""
+        output.line(f"  {value['operation']} of {', '.join(request['datasets'])}{point}: {request['reason']}")
+        output.line(
+            f"  asked by {who['jabatan'] or who['id']} ({who['id']}), {request['unit']}; letter {request['letter']['number']}"
+        )
+        for item in request.get("specification") or []:
+            output.line(
+                f"    {item['dataset']}: {item['application']} on {item['server']}, {item['data']}, {item['size']}"
+            )
+    for row in value["documents"]:
+        _document(output, row, zone)
+    due = value["due"]
+    if due:
+        time = f" ({_time_left(due['left'])})" if due["left"] is not None else ""
+        people = f" ({', '.join(due['people'])})" if due["people"] else " (nobody holds that role now)"
+        output.line(f"  next: {due['act']} by {' or '.join(due['by'])}{people}{time}", "yellow")
+        output.line(f"        {due['step']}. {due['text']}")
+    for what in value["missing"]:
+        output.line(f"  missing: {what}", "yellow")
+    for problem in value["problems"]:
+        output.line(f"  cannot be believed: {problem}", "red")
+
+
+def _document(output: Output, row: Json, zone: str) -> None:
+    """One document: the SOP's own words, then who and when, how long against mutu baku, what it says."""
+    number = f"{row['step']}. " if row["step"] else ""
+    mark = " [tafsiran]" if row["inferred"] else ""
+    output.line(f"  {number}{row['text']}{mark}" if row["text"] else f"  ({row['act']}, beside the steps)")
+    official = row["official"]
+    who = " ".join(part for part in (row["delegate"], official["jabatan"], official["name"]) if part) or row["person"]
+    took = f"; took {duration(row['took'])}" if row["took"] is not None else ""
+    limit = f" of {indonesian.format_iso_duration(row['limit'])} (working time)" if row["limit"] and took else ""
+    late = " LATE" + (f" ({row['late_reason']})" if row["late_reason"] else "") if row["late"] else ""
+    when = indonesian.format_time(row["received"], zone)
+    output.line(
+        f"     {row['act']} by {who} ({row['person']} as {row['role']}), {when}{took}{limit}{late}",
+        "yellow" if row["late"] else "",
+    )
+    said = [str(row[name]) for name in ("decision", "result", "reason", "record") if row[name]]
+    valid = row["signature"] == "valid"
+    signature = "signature valid" if valid else f"NOT VALID: {row['signature']}"
+    output.line(f"     {'; '.join([*said, signature])}", "dim" if valid else "red")
+
+
+def _time_left(seconds: int) -> str:
+    return (
+        f"{duration(seconds)} of working time left" if seconds >= 0 else f"late by {duration(-seconds)} of working time"
+    )
+
+
+@case.command("print")
+@click.argument("case_id", metavar="CASE")
+@click.option(
+    "--to", "target", metavar="FILE", required=True, type=click.Path(path_type=Path), help="HTML file to write."
+)
+@with_json
+@settings
+def print_(config: Settings, case_id: str, target: Path) -> None:
+    """Write the case's request form as it stands, to be printed."""
+    config.session.reading = True
+    written = _write_forms(config, case_id, target)
+
+    def render(output: Output) -> None:
+        for path in written:
+            output.line(f"written: {path}")
+
+    config.output.result({"case": case_id, "forms": [str(path) for path in written]}, render)
+
+
+def _write_forms(config: Settings, case_id: str, target: Path) -> list[Path]:
+    session = config.session
+    made = case_forms.request_forms(session, session.case(case_id))
+    if not made:
+        raise UsageError("this case has no request form", where=case_id, hint="See sopctl record list.")
+    written = []
+    for number, form in enumerate(made, 1):
+        path = target if number == 1 else target.with_name(f"{target.stem}-{number:02d}{target.suffix}")
+        fsio.write_atomic(path, forms.render_html(form, session.site.templates).encode())
+        written.append(path)
+    return written
+
+
+@case.command("list")
+@click.option("--late", "late", is_flag=True, help="Only cases whose due step, or a step done, came after its time.")
+@click.option("--emergency", "emergencies", is_flag=True, help="Only emergencies that nobody has judged yet.")
+@with_json
+@settings
+def list_(config: Settings, late: bool, emergencies: bool) -> None:
+    """List all cases."""
+    config.session.reading = True
+    value = overview.listing(config.session)
+    if late:
+        value = [row for row in value if row["late_steps"] or (row["left"] is not None and row["left"] < 0)]
+    if emergencies:
+        value = [row for row in value if row["emergency"] in {"asked", "open"}]
+
+    def render(output: Output) -> None:
+        rows = [
+            [row["case"], row["flow"], _outcome(row), row["due"] or "", _lateness(row), ", ".join(row["datasets"])]
+            for row in value
+        ]
+        output.table(["case", "flow", "outcome", "due", "time", "datasets"], rows)
+
+    config.output.result(value, render)
+
+
+def _outcome(row: Json) -> str:
+    flag = {"asked": " EMERGENCY", "open": " EMERGENCY", "censured": " (censured)"}.get(row["emergency"], "")
+    return f"{row['outcome']}{flag}" + (" (cannot be believed)" if row["broken"] else "")
+
+
+def _lateness(row: Json) -> str:
+    words = [_time_left(row["left"])] if row["left"] is not None else []
+    return "; ".join([*words, *(f"step {step} late" for step in row["late_steps"])])
+
+
+@case.command("next")
+@with_json
+@settings
+def case_next(config: Settings) -> None:
+    """Show whose turn it is in every open case."""
+    _waiting(config)
+
+
+@click.command("next")
+@with_json
+@settings
+def next_turn(config: Settings) -> None:
+    """Show whose turn it is, what is due, and how long is left."""
+    _waiting(config)
+
+
+def _waiting(config: Settings) -> None:
+    config.session.reading = True
+    value = overview.waiting(config.session)
+
+    def render(output: Output) -> None:
+        if not value:
+            output.line("No case waits for anybody.")
+            return
+        for row in value:
+            if row["act"] is None:
+                output.line(f"{row['case']}: cannot be believed: {'; '.join(row['broken'])}", "red")
+                continue
+            left = _time_left(row["left"]) if row["left"] is not None else "no time limit"
+            people = ", ".join(row["people"]) or "nobody holds that role now"
+            flag = " EMERGENCY" if row["emergency"] in {"asked", "open"} else ""
+            late = row["left"] is not None and row["left"] < 0
+            output.line(
+                f"{row['case']}{flag}: {row['act']} by {' or '.join(row['by'])} ({people}); {left}",
+                "yellow" if late else "bold",
+            )
+            output.line(f"  {row['step']}. {row['text']}")
+            for why in row["broken"]:
+                output.line(f"  cannot be believed: {why}", "red")
+
+    config.output.result(value, render)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gate looks at besides the case and the plan, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sopctl.case import SIDE_ACTS, Case, Filed
+from sopctl.ledger import LedgerLine
+from sopctl.models import Dataset, Policy, Server
+from sopctl.profile import LoadedProfile
+from sopctl.trust import Trust
+from sopctl.worktime import WorkTime
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything the gate looks at besides the case and the plan. ``policy`` is the stricter of trust, SOP and site."""
+
+    site: str
+    trust: Trust
+    profile: LoadedProfile
+    lines: list[LedgerLine]
+    servers: Mapping[str, Server]
+    datasets: Mapping[str, Dataset]
+    policy: Policy
+    work: WorkTime
+    #: why entries of the register (``servers/db01.yml``) are not what their keeper signed
+    register: Callable[[list[str]], list[str]]
+    #: why sop.yml is not what the trust was signed over
+    settings: Callable[[], list[str]]
+    code: Callable[[], str]  # digest of the code that would run; raises GateRefused when it cannot be believed
+    now: str
+    tz_name: str
+
+
+def document_ref(case_id: str, seq: int) -> str:
+    """How the ledger names a document."""
+    return f"{case_id}/{seq:02d}"
+
+
+def received_at(context: Context, case: Case, filed: Filed) -> str | None:
+    """When the ledger says sopctl accepted exactly these bytes; None when it does not say so."""
+    ref = document_ref(case.id, filed.document.seq)
+    for line in context.lines:
+        if line.kind == "document" and line.ref == ref:
+            same = (
+                line.digests.get("document") == filed.digest and line.digests.get("signature") == filed.signature_digest
+            )
+            return line.at if same else None
+    return None
+
+
+def deadline(context: Context, case: Case, done: int) -> tuple[str, str] | None:
+    """(since, until) of the step that is due behind the first ``done`` documents; None where the SOP gives no time."""
+    before = case.with_filed(case.filed[:done])
+    due, last = before.state.due, _last_step(before)
+    if due is None or due.sla is None or last is None:
+        return None
+    since = received_at(context, case, last) or last.document.at
+    return since, context.work.deadline(since, due.sla)
+
+
+def _last_step(case: Case) -> Filed | None:
+    return next((filed for filed in reversed(case.filed) if filed.document.act not in SIDE_ACTS), None)

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Can a case's documents be believed? Signatures, chain, order, what they must say, and who may not be the same person.
+
+Pure like the gate it serves: documents, trust, profile, register and ledger lines in; reasons out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sopctl import clock
+from sopctl.case import BESIDE, SIDE_ACTS, Case, Filed
+from sopctl.context import Context, deadline, received_at
+from sopctl.duties import authority, separation
+from sopctl.models import Document, Json
+from sopctl.profile import DESK, FIELDS, OWNER, RESERVED, Profile
+
+RECEIVED_WITHIN = 600  # seconds between a document's own time and its acceptance
+
+
+def examine(context: Context, case: Case, *, pending: bool = False, whole: bool = True) -> list[str]:
+    """Why the case's documents cannot be believed; empty when they can.
+
+    With ``pending`` the last document may still lack its ledger line (it is being accepted now). Without ``whole`` the
+    case is a record's copy: the ledger may know later documents, and the register may say other things by now.
+    """
+    found: list[str] = []
+    if context.trust.file.profiles.get(context.profile.profile.id) != context.profile.digest:
+        found.append(f"profile {context.profile.profile.id} is not the one in the trust (its bytes differ)")
+    prev: str | None = None
+    for number, filed in enumerate(case.filed, 1):
+        document, name = filed.document, filed.path.name
+        if (document.case, document.seq) != (case.id, number):
+            found.append(f"{name} is document {document.seq} of {document.case}, not {number} of {case.id}")
+        if document.site != context.site:
+            found.append(f"{name} is of another site")
+        if document.prev != prev:
+            found.append(f"{name} does not follow the document before it (prev differs)")
+        if document.profile != context.profile.reference:
+            found.append(
+                f"{name} was made under profile {document.profile}, now {context.profile.reference} is in force"
+            )
+        prev = filed.link
+        found += examine_one(context, case, filed, pending and number == len(case.filed))
+    found += case.state.reasons
+    found += separation(context, case)
+    if whole:
+        found += lateness(context, case)
+        found += authority(context, case)
+        known = sum(1 for line in context.lines if line.kind == "document" and line.ref.startswith(f"{case.id}/"))
+        if known > len(case.filed):
+            found.append(f"the ledger knows {known} documents of {case.id}, the folder holds {len(case.filed)}")
+    return found
+
+
+def examine_one(context: Context, case: Case, filed: Filed, pending: bool = False) -> list[str]:
+    """Why one document cannot be believed, chain and order aside."""
+    document, name = filed.document, filed.path.name
+    received = received_at(context, case, filed)
+    if received is None:
+        if not pending:
+            return [f"{name} was never received by sopctl in this form (no ledger line fits it)"]
+        received = context.now
+    late = clock.seconds_between(document.at, received)
+    if abs(late) > RECEIVED_WITHIN:
+        return [f"{name} says {document.at} but was received at {received}"]
+    allowed = may_file(context.profile.profile, case, document)
+    if not allowed:
+        return [f"{name}: the SOP has no step {document.step!r} with act {document.act}"]
+    if problem := _unsaid(context, case, document):
+        return [f"{name} {problem}"]
+    if document.actor.role not in allowed:
+        return [f"{name}: step {document.step} is for {' or '.join(allowed)}, not {document.actor.role}"]
+    reasons = context.trust.reasons(
+        filed.data,
+        filed.signature,
+        "sop-document",
+        document.actor.person,
+        [document.actor.role],
+        sorted({document.at, received}),
+    )
+    return [f"{name}: {reason}" for reason in reasons]
+
+
+def may_file(profile: Profile, case: Case, document: Document) -> list[str]:
+    """Roles that may sign this document; empty when the SOP knows no such document."""
+    if document.act in SIDE_ACTS:
+        return beside(profile, case, document.act) if document.step == BESIDE else []
+    step = next((step for step in case.flow.steps if step.id == document.step), None)
+    if step is None:
+        return []
+    if step.gate and step.gate.forward and document.act == "dispose" and step.act != "dispose":
+        return step.gate.forward
+    if step.act != document.act:
+        return []
+    if step.act == "decide" and step.gate:
+        return deciders(profile, step.gate.decide)
+    return step.actors + ([DESK] if step.act in {"request", "receive"} else [])
+
+
+def deciders(profile: Profile, decider: str) -> list[str]:
+    """The gate's decider, and whoever the SOP's authority over a class of data names besides."""
+    return list(dict.fromkeys([decider, *(role for roles in profile.authority.values() for role in roles)]))
+
+
+def beside(profile: Profile, case: Case, act: str) -> list[str]:
+    """Roles that may sign a side document of that act."""
+    execution = case.flow.first("execute")
+    everybody = [role for step in case.flow.steps for role in [*step.by, *(step.gate.forward if step.gate else [])]]
+    allowed = {
+        "consent": [OWNER],
+        "attach": [*everybody, *RESERVED],
+        "withdraw": [*case.flow.steps[0].actors, DESK],
+        "emergency": profile.break_glass.by if profile.break_glass else [],
+        "ratify": [profile.break_glass.ratify] if profile.break_glass else [],
+        "takeover": execution.actors if execution else [],
+    }[act]
+    return list(dict.fromkeys(allowed))
+
+
+# --- what a body must say -----------------------------------------------------------------------------------------
+
+
+def _unsaid(context: Context, case: Case, document: Document) -> str | None:
+    """What a body must say and does not: a document signed by hand may hold anything."""
+    body = document.body
+    if document.act == "request":
+        return _request(context, case, document)
+    if document.act == "decide" and body.get("decision") == "approve":
+        return _approval(body.get("approval"))
+    if document.act == "emergency" and "countersigns" not in body:
+        return None if isinstance(body.get("reason"), str) and body["reason"].strip() else "gives no reason"
+    if document.act == "consent" and not isinstance(body.get("dataset"), str):
+        return "does not say which dataset"
+    if document.act == "plan":
+        return _approval(body)
+    return None
+
+
+def _request(context: Context, case: Case, document: Document) -> str | None:
+    body = document.body
+    datasets = body.get("datasets")
+    if not isinstance(datasets, list) or not datasets or not all(isinstance(one, str) for one in datasets):
+        return "does not say which datasets"
+    for key in ("operation", "point", "requester", "unit", "reason"):
+        if not isinstance(body.get(key), str):
+            return f"does not say {key!r}"
+    if document.actor.role != DESK and body["requester"] != document.actor.person:
+        return f"names {body['requester']} as requester, but {document.actor.person} signed it, who is not the desk"
+    requester = next((person for person in context.trust.file.people if person.id == body["requester"]), None)
+    if requester is None:
+        return f"names a requester who is not in the trust ({body['requester']})"
+    if requester.unit != body["unit"]:
+        return f"asks for unit {body['unit']!r}, but the trust says {requester.id} is of {requester.unit!r}"
+    missing = unsaid_fields(context.profile.profile, case, body)
+    return f"lacks {'; '.join(missing)}" if missing else None
+
+
+def unsaid_fields(profile: Profile, case: Case, body: Json) -> list[str]:
+    """What the SOP's request paper must say and this request does not, in words."""
+    wanted = [field for paper in case.flow.steps[0].out for field in profile.records[paper].must_have]
+    found = []
+    for field in dict.fromkeys(wanted):
+        if field == "daftar_spesifikasi":
+            found += _unspecified(body)
+        elif not body.get(_BODY_KEY[field]):
+            found.append(FIELDS[field])
+    return found
+
+
+_BODY_KEY = {
+    "jenis": "operation",
+    "target": "datasets",
+    "alasan": "reason",
+    "titik_pemulihan": "point",
+    "batas_waktu": "deadline",
+    "kontak": "contact",
+}
+#: what the specification list says of each dataset
+SPECIFIED = ("server", "application", "data", "size")
+
+
+def _unspecified(body: Json) -> list[str]:
+    listed = body.get("specification")
+    by_dataset = {
+        item["dataset"]: item
+        for item in (listed if isinstance(listed, list) else [])
+        if isinstance(item, dict) and isinstance(item.get("dataset"), str)
+    }
+    found = []
+    for dataset in body["datasets"]:
+        item = by_dataset.get(dataset, {})
+        missing = [key for key in SPECIFIED if not str(item.get(key) or "").strip()]
+        if missing:
+            found.append(f"the specification of {dataset} ({', '.join(missing)})")
+    return found
+
+
+def _approval(approval: Any) -> str | None:
+    targets = approval.get("targets") if isinstance(approval, dict) else None
+    if not isinstance(targets, list) or not all(isinstance(one, dict) and _is_target(one) for one in targets):
+        return "does not say what it approves"
+    return None
+
+
+def _is_target(target: Json) -> bool:
+    return isinstance(target.get("dataset"), str) and isinstance(target.get("backup"), str | None)
+
+
+# --- time ---------------------------------------------------------------------------------------------------------
+
+
+def lateness(context: Context, case: Case) -> list[str]:
+    """Documents that came after their time without giving a reason, where the policy wants one."""
+    if context.policy.sla != "block":
+        return []
+    found = []
+    for number, filed in enumerate(case.filed):
+        if filed.document.act in SIDE_ACTS or (limit := deadline(context, case, number)) is None:
+            continue
+        received = received_at(context, case, filed) or context.now
+        late = filed.document.body.get("late")
+        if received > limit[1] and not (isinstance(late, dict) and str(late.get("reason") or "").strip()):
+            found.append(f"{filed.path.name} came after its time ({limit[1]}) without a reason; the policy wants one")
+    return found

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening a case: the request with its letter and specification list. Nothing is written unless all of it is good."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sopctl import case as cases
+from sopctl import clock, fsio, models, vault
+from sopctl.case import Case
+from sopctl.errors import GateRefused, UsageError
+from sopctl.examination import SPECIFIED, unsaid_fields
+from sopctl.loading import load_yaml
+from sopctl.models import Json, Person, Record
+from sopctl.profile import DESK
+from sopctl.session import Session
+
+MAX_LETTER = 20 * 1024 * 1024
+
+
+class Specified(Record, frozen=True):
+    """One line of the specification list, in the requester's words."""
+
+    dataset: str
+    server: str
+    application: str
+    data: str
+    size: str
+
+
+class Specification(Record, frozen=True):
+    """The list of server, application and data that comes with a request."""
+
+    schema: str
+    items: list[Specified]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a request says."""
+
+    operation: str
+    datasets: list[str]
+    unit: str
+    letter: Path
+    letter_number: str
+    reason: str
+    letter_date: str | None = None
+    point: str = "latest"
+    deadline: str | None = None
+    contact: str | None = None
+    specification: Path | None = None
+    requester: str | None = None
+
+
+def request(session: Session, asked: Asked, person: str | None, key: str | None) -> Case:
+    """Open a case with its letter."""
+    site = session.site
+    profile = site.profile.profile
+    flow_name = profile.flow_for(asked.operation)
+    flow = profile.flow(flow_name)
+    step = flow.steps[0]
+    if step.act != "request":
+        raise UsageError(
+            f"{asked.operation} is not requested in this SOP; its schedule starts it", hint="sopctl schedule run --due"
+        )
+    _check(session, asked)
+    data = _letter(asked.letter)
+    signer = session.signer(person, key)
+    role = session.role(signer.person, [*step.actors, DESK], f"{step.act} (step {step.nomor})")
+    requester = _requester(session, asked, signer.person, role, step.actors)
+    folder = cases.create_folder(
+        site.cases, asked.operation, clock.parse(clock.now()).astimezone(site.tz).strftime("%Y")
+    )
+    case = Case(folder.name, folder, flow_name, flow, [], profile.break_glass)
+    try:
+        body: Json = {
+            "operation": asked.operation,
+            "unit": asked.unit,
+            "datasets": asked.datasets,
+            "point": asked.point,
+            "reason": asked.reason,
+            "requester": requester.id,
+            "letter": {
+                "number": asked.letter_number,
+                "date": asked.letter_date,
+                "file": f"surat{asked.letter.suffix.lower()}",
+                "sha256": fsio.sha256_bytes(data),
+            },
+        }
+        body |= {name: value for name, value in (("deadline", asked.deadline), ("contact", asked.contact)) if value}
+        if asked.specification:
+            body["specification"] = [models.to_json(item) for item in _specification(session, asked)]
+        if missing := unsaid_fields(profile, case, body):
+            raise GateRefused(
+                [f"the request lacks {what}" for what in missing],
+                hint=f"Give --specification FILE, with {', '.join(SPECIFIED)} for each dataset."
+                if "specification" in " ".join(missing)
+                else "",
+            )
+        (folder / "attachments").mkdir()
+        fsio.write_atomic(folder / "attachments" / body["letter"]["file"], data, 0o640)
+        return session.file(case, step, signer, role, body)
+    except BaseException:
+        remove_empty(folder)
+        raise
+
+
+def _check(session: Session, asked: Asked) -> None:
+    site = session.site
+    if not asked.datasets:
+        raise UsageError(
+            "no dataset named", where="--dataset", hint=f"Registered: {', '.join(site.datasets) or 'none'}."
+        )
+    for name, value in (("--unit", asked.unit), ("--reason", asked.reason), ("--letter-number", asked.letter_number)):
+        if not value.strip():
+            raise UsageError("must not be empty", where=name)
+    for dataset in asked.datasets:
+        site.dataset(dataset)
+    if len(set(asked.datasets)) != len(asked.datasets):
+        raise UsageError("a dataset is named twice", where="--dataset")
+    if asked.letter_date and not clock.is_time(f"{asked.letter_date}T00:00:00Z"):
+        raise UsageError(f"{asked.letter_date!r} is not a date", where="--letter-date", hint="Write it as 2026-11-22.")
+    if asked.operation == "restore":
+        for dataset in asked.datasets:
+            vault.choose(vault.catalogue(site), dataset, asked.point)
+
+
+def _requester(session: Session, asked: Asked, signer: Person, role: str, roles: list[str]) -> Person:
+    """Whom the request is from: who signs it, or the person without a key for whom the desk signs."""
+    if role != DESK:
+        if asked.requester not in {None, signer.id}:
+            raise GateRefused(
+                f"{signer.id} is not the desk and cannot ask for {asked.requester}",
+                where="--requester",
+                hint=f"The receiving desk (role {DESK}) enters requests of people without a key.",
+            )
+        return signer
+    if not asked.requester:
+        raise UsageError("whose request is it?", where="--requester", hint="The desk names the person who asks.")
+    found = session.trust.person(asked.requester)
+    session.role(found, roles, "asking (step 1)")
+    return found
+
+
+def _specification(session: Session, asked: Asked) -> list[Specified]:
+    assert asked.specification is not None  # noqa: S101  # the caller has one
+    if not asked.specification.exists():
+        raise UsageError("the specification file does not exist", where=f"--specification {asked.specification}")
+    listed = load_yaml(Specification, asked.specification)
+    if listed.schema != "sop-specification/v1":
+        raise UsageError(
+            f"schema {listed.schema!r} is unknown",
+            where=f"{asked.specification}:schema",
+            hint="It is sop-specification/v1.",
+        )
+    for item in listed.items:
+        session.site.dataset(item.dataset)
+    return listed.items
+
+
+def _letter(path: Path) -> bytes:
+    if not path.exists():
+        raise UsageError(
+            "the letter file does not exist", where=f"--letter {path}", hint="Give the scanned request letter."
+        )
+    data = fsio.read_strict(path, MAX_LETTER)
+    if not data:
+        raise UsageError("the letter file is empty", where=f"--letter {path}")
+    if not re.fullmatch(r"\.[a-z0-9]{1,5}", path.suffix.lower()):
+        raise UsageError(
+            "the letter needs an ending that tells its kind", where=f"--letter {path}", hint="For example .pdf or .txt."
+        )
+    return data
+
+
+def remove_empty(folder: Path) -> None:
+    if not list(folder.glob("*.json")):
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        folder.rmdir()

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executing a case: gate, run, record, and the execute document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sopctl import approval, clock, fsio, sealing
+from sopctl import plan as plans
+from sopctl.case import Case, due_step
+from sopctl.duties import separation
+from sopctl.errors import GateRefused, UsageError
+from sopctl.examination import examine
+from sopctl.execution import Run, execute
+from sopctl.forms import RESULT_TEXT
+from sopctl.models import Json
+from sopctl.outcomes import backup_result, dataset_result, exit_code, restore_result
+from sopctl.profile import Step
+from sopctl.session import Session, Signer
+from sopctl.targeting import case_plan
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A run, its record, its case afterwards and the exit code it deserves."""
+
+    run: Run
+    record: Path
+    case: Case
+    code: int
+    result: str
+
+    @property
+    def said(self) -> str:
+        """The result in words, with what Ansible changed (or would)."""
+        changed = self.run.outcome.changed
+        if self.run.check:
+            return f"checked, nothing changed (would change: {changed})"
+        return f"{RESULT_TEXT[self.result]} (changed={changed})"
+
+
+def execute_case(
+    session: Session,
+    case_id: str,
+    person: str | None,
+    key: str | None,
+    *,
+    check: bool,
+    progress: Callable[[Json], None],
+) -> Executed:
+    """Execute a requested case: gate, run, record, and the execute document."""
+    case = session.case_to_act_on(case_id)
+    signer = session.signer(person, key)
+    executing = case.flow.first("execute")
+    if executing is None:
+        raise UsageError("this SOP executes nothing", where=case.id)
+    flow_step = executing if check else due_step(case, "execute")
+    role = session.role(signer.person, flow_step.actors, f"execution (step {flow_step.nomor})")
+    if reasons := examine(session.context(), case):  # before anything in the documents is used
+        raise GateRefused(reasons, where=case.id, hint="Nothing was started and no connection opened.")
+    plan = case_plan(session, case) if case.request else scheduled_plan(session, case)
+    order = session.site.standing_order() if not case.request else None
+
+    def decide(current: Json) -> list[str]:
+        context = session.context()
+        if check:
+            return approval.targets(context, current)
+        now = session.case(case_id)
+        if order is None:
+            return approval.gate_case(context, now, current, signer.person.id, role)
+        together = separation(context, now, (signer.person.id, role))
+        return (
+            examine(context, now) + together + approval.gate_schedule(context, *order, current, signer.person.id, role)
+        )
+
+    run = execute(session, plan, decide, signer, check=check, progress=progress)
+    return finish(session, session.case(case_id) if not check else case, flow_step, signer, role, run)
+
+
+def scheduled_plan(session: Session, case: Case) -> Json:
+    """Plan of a scheduled case that its inspector sent back: the same datasets, by the order that stands now."""
+    done = case.body("execute").get("datasets") or {}
+    if not done:
+        raise UsageError(
+            "a scheduled case is executed by the schedule", where=case.id, hint="sopctl schedule run --due"
+        )
+    entries = [entry for entry in session.site.schedule().entries if entry.dataset in done]
+    return plans.backup_plan(session.site, case.id, entries, clock.now(), session.policy.verify)
+
+
+def finish(session: Session, case: Case, step: Step, signer: Signer, role: str, run: Run) -> Executed:
+    record = sealing.seal_run(session, case, run, signer)
+    restore = run.plan["operation"] == "restore"
+    result = restore_result(run) if restore else backup_result(run)
+    if not run.check and (not restore or result != "gagal_layanan_mati") and not _due_again(run, result):
+        body: Json = {
+            "run": run.id,
+            "record": record.name,
+            "record_digest": fsio.sha256_file(record / "tagmanifest-sha256.txt"),
+            "result": result,
+            "datasets": {
+                item["dataset"]["id"]: result if restore else dataset_result(run, item)[0] for item in run.plan["items"]
+            },
+            "started": run.started,
+            "finished": run.finished,
+        }
+        with session.holding(case.id, signer.person.id):
+            case = session.file(case, step, signer, role, body)
+    return Executed(run, record, case, int(exit_code(run)), result)
+
+
+def _due_again(run: Run, result: str) -> bool:
+    """An interrupted restore that put no other data in place is no execution: its step stays due.
+
+    A scheduled run's case ends with its run; what it did not do is due again by the schedule.
+    """
+    if run.plan["operation"] == "backup":
+        return False
+    swapped = any(entry["kind"] == "swap" and not entry.get("failed") for entry in run.outcome.evidence)
+    return run.outcome.interrupted and not swapped and result in {"gagal", "gagal_dikembalikan"}

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What exactly a case would run: its datasets with hosts, services and backups."""
+
+from __future__ import annotations
+
+from sopctl import approval, clock, vault
+from sopctl import plan as plans
+from sopctl.case import Case
+from sopctl.errors import GateRefused
+from sopctl.models import Json
+from sopctl.session import Session
+
+
+def case_plan(session: Session, case: Case) -> Json:
+    """Plan of a requested case now."""
+    if case.operation == "restore":
+        return restore_plan(session, case)
+    return plans.requested_backup_plan(
+        session.site, case.id, case.flow_name, case.request["datasets"], clock.now(), session.policy.verify
+    )
+
+
+def restore_plan(session: Session, case: Case) -> Json:
+    """Plan of a requested restore: the approved backups, or (before the decision) those the request asks for."""
+    chosen: dict[str, vault.Backup] = {}
+    backups = vault.catalogue(session.site)
+    granted = approval.approval_of(case)
+    listed = granted[0].get("targets") if granted and isinstance(granted[0], dict) else None
+    approved = {target["dataset"]: target["backup"] for target in listed or []}
+    for dataset in case.request["datasets"]:
+        if dataset in approved:
+            found = [backup for backup in backups if backup.snapshot == approved[dataset]]
+            if not found:
+                raise GateRefused(f"{dataset}: the approved backup {approved[dataset]} is in no record", where=case.id)
+            chosen[dataset] = found[0]
+        else:
+            chosen[dataset], remarks = vault.choose(backups, dataset, case.request["point"])
+            for remark in remarks:
+                session.say(f"{dataset}: {remark}")
+    return plans.restore_plan(session.site, case.id, case.flow_name, case.request["datasets"], chosen, clock.now())
+
+
+def approval_body(session: Session, case: Case, **valid: int) -> Json:
+    """What an approval of this case binds: request, targets, code, and how long it holds (``days`` or ``hours``)."""
+    plan = case_plan(session, case)
+    now = clock.now()
+    targets = []
+    for item in plan["items"]:
+        target = approval.approval_target(item)
+        if case.operation == "restore":
+            target |= {"backup_name": item["backup_name"], "backup_time": item["backup_time"]}
+            session.say(
+                f"{item['dataset']['id']}: data since {item['backup_time']} will be set aside (backup {item['backup_name']})"
+            )
+        targets.append(target)
+    return {
+        "request": case.filed[0].digest,
+        "targets": targets,
+        "code": session.code,
+        "valid_from": now,
+        "valid_until": clock.plus(now, **valid),
+    }
