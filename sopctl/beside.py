@@ -9,7 +9,9 @@ from pathlib import Path
 
 from sopctl import examination, fsio, locks, sealing
 from sopctl.case import Case
+from sopctl.context import document_ref
 from sopctl.errors import GateRefused, UsageError
+from sopctl.ledger import LedgerLine
 from sopctl.models import Json, SideAct
 from sopctl.session import Session
 from sopctl.targeting import approval_body
@@ -59,14 +61,18 @@ def withdraw(session: Session, case_id: str, reason: str, person: str | None, ke
     def body(case: Case) -> Json:
         if not reason.strip():
             raise UsageError("withdrawing needs a reason", where="--reason")
-        started = [
-            line for line in session.ledger.lines() if line.kind == "run-started" and line.ref.startswith(f"{case.id}/")
-        ]
-        if started:
-            raise GateRefused(f"an execution was started at {started[0].at}; it must be finished", where=case.id)
+        last = next((line for line in reversed(session.ledger.lines()) if _is_execution(line, case)), None)
+        if last is not None and last.kind == "run-started":
+            raise GateRefused(f"an execution was started at {last.at}; it must be finished", where=case.id)
         return {"reason": reason, "requester": case.request.get("requester")}
 
     return file(session, case_id, "withdraw", person, key, body)
+
+
+def _is_execution(line: LedgerLine, case: Case) -> bool:
+    """Whether the ledger's line starts an execution of the case, or receives one's document."""
+    done = {document_ref(case.id, filed.document.seq) for filed in case.all("execute")}
+    return line.ref in done or (line.kind == "run-started" and line.ref.startswith(f"{case.id}/"))
 
 
 def attach(session: Session, case_id: str, path: Path, note: str, person: str | None, key: str | None) -> Case:
@@ -105,6 +111,8 @@ def emergency(session: Session, case_id: str, reason: str, person: str | None, k
             )
         if not reason.strip():
             raise UsageError("an emergency needs a reason", where="--reason")
+        if not case.request:
+            raise UsageError("nothing was requested here; the schedule starts it", where=case.id)
         asked = case.all("emergency")
         if asked:
             return {"reason": reason, "countersigns": asked[0].link}

@@ -64,6 +64,7 @@ def predict(
         seconds, basis = _up(size * taken, total), f"{basis}, {_rate(total // taken)}"
     else:
         seconds = _up(taken, len(done))
+        basis += f", {indonesian.format_duration(seconds)} untuk {indonesian.format_size(mean)}"
         if size - mean >= ASSUMED_RATE:
             seconds += _up(size - mean, ASSUMED_RATE)
             basis += f"; tambahan {indonesian.format_size(size - mean)} dengan anggapan {_rate(ASSUMED_RATE)}"

@@ -136,27 +136,35 @@ class _Walk:
         self.outcome = "selesai"
         self.emergency = ""
         self._first_operator = ""
-        self._executed = False
+        self._planned = self._executed = False
+        self._standing = False  # an execution that no inspector has sent back
 
     def step(self, document: Document) -> str:
         """A document of one of the SOP's steps; empty when it fits, else why not."""
         due = self.due
         if due is None:
             return "lies behind the end of the flow"
+        if document.act == "plan" and due.act == "execute" and self._planned and not self.emergency:
+            planned = self._flow.first("plan")
+            return "" if planned and planned.id == document.step else "plans a step that the SOP does not have"
         if (document.step, document.act) != (due.id, due.act):
             return f"is {document.act} of step {document.step}, but {due.act} of step {due.id} was due"
         if due.gate:
             decision = document.body.get("decision")
             if decision not in ("approve", "reject"):  # a list is not hashable, and a document may hold one
                 return "decides neither approve nor reject"
-            if decision == "reject" and due.act != "confirm":
+            if decision == "reject" and due.act == "confirm":
+                self._standing = False
+            elif decision == "reject":
                 self.outcome = "ditolak"
             if decision == "approve" and due.gate.forward:
                 self.due = forwarding(due)
             else:
                 self._go(due.gate.approve if decision == "approve" else due.gate.reject)
             return ""
-        self._executed = self._executed or due.act == "execute"
+        self._planned = self._planned or due.act == "plan"
+        if due.act == "execute":
+            self._executed = self._standing = True
         if self._flow.group(due)[-1].end == "rejected":
             self.outcome = "ditolak"
         self._go(self._flow.following(due) if due.act == "execute" or not due.next else due.next)
@@ -177,7 +185,7 @@ class _Walk:
         if self.due is None:
             return "lies behind the end of the flow"
         if document.act == "withdraw":
-            if self._executed or self.emergency:
+            if self._standing or self.emergency:
                 return "withdraws what was executed already"
             self.due, self.outcome = None, "dibatalkan"
         elif document.act == "emergency":
@@ -224,6 +232,8 @@ def due_step(case: Case, act: str) -> Step:
     due = case.state.due
     if case.state.reasons:
         raise GateRefused(case.state.reasons, where=case.id)
+    if act == "plan" and due and due.act == "execute" and case.last("plan") and (step := case.flow.first("plan")):
+        return step  # a plan whose window has passed is made anew
     if due is None:
         raise GateRefused(f"the case is closed ({case.state.outcome}); nothing is due", where=case.id)
     if due_act(due) != act:

@@ -134,6 +134,11 @@ def _unsaid(context: Context, case: Case, document: Document) -> str | None:
         return "does not say which dataset"
     if document.act == "plan":
         return _approval(body)
+    if document.act in {"receive", "withdraw"} and document.actor.role != DESK:
+        requester = case.request.get("requester")
+        return (
+            None if document.actor.person == requester else f"is {requester}'s to sign, not {document.actor.person}'s"
+        )
     return None
 
 

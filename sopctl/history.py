@@ -107,7 +107,7 @@ def _breaks(
         yield "version-chain", f"does not follow serial {last.file.serial} (prev differs)"
     if serial == 1 and version.file.prev is not None:
         yield "version-chain", "is the first and follows another"
-    if last and current.roots.order(version.signed_by) < current.roots.order(last.signed_by):
+    if last and current.roots.replaced(version.signed_by, by=last.signed_by):
         yield "version-root", "is signed by a root that had been replaced"
     if known.get(serial, version.digest) != version.digest:
         yield "version-other", "is not the one that was in force"

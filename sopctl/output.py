@@ -67,11 +67,11 @@ class Output:
             table.add_row(*(escape(cell) for cell in row))
         self.out.print(table)
 
-    def ruled(self, columns: list[tuple[str, int]], rows: list[list[str]]) -> None:
-        """A table with a rule between its rows; a column is its heading and its least width. Nothing is cut."""
-        table = Table(box=SQUARE, show_lines=True, header_style="bold")
-        for heading, least in columns:
-            table.add_column(escape(heading), overflow="fold", min_width=least)
+    def ruled(self, columns: list[tuple[str, int]], rows: list[list[str]], *, tight: bool = False) -> None:
+        """A table with a rule between its rows; a column is its heading and its width. Nothing is cut."""
+        table = Table(box=SQUARE, show_lines=True, header_style="bold", padding=(0, 0 if tight else 1))
+        for heading, width in columns:
+            table.add_column(escape(heading), overflow="fold", width=width)
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
         self.out.print(table)

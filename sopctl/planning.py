@@ -17,6 +17,7 @@ from sopctl.execution import Run, execute
 from sopctl.models import Json
 from sopctl.session import Session, Signer
 from sopctl.targeting import case_plan
+from sopctl.vault import catalogue
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def plan(
     evidence = [entry for entry in run.outcome.evidence if entry["kind"] == "capacity"]
     vault = next((entry for entry in run.outcome.evidence if entry["kind"] == "vault-capacity"), None)
     items = run.plan["items"]
-    stored = [item["dataset"]["id"] for item in items if item.get("snapshot")]
+    stored = {backup.dataset for backup in catalogue(session.site)}
     if reasons := capacity.assess(items, evidence, vault, stored):
         raise GateRefused(reasons, where=case.id, hint="Make room, or reject the request; nothing was changed.")
     for what in capacity.unknown(items, evidence, vault):

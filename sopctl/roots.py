@@ -83,9 +83,10 @@ class RootChain:
         """The keys that may sign the trust now: the newest of the chain, and pinned ones that the chain does not name."""
         return (self.pinned - set(self._line[:-1])) | set(self._line[-1:])
 
-    def order(self, key: str) -> int:
-        """Place of ``key`` in the chain (0: the root before the first roll-over, or one that is only pinned)."""
-        return self._line.index(key) if key in self._line else 0
+    def replaced(self, key: str, by: str) -> bool:
+        """Whether ``by`` came to be the root after ``key``; no for one that is only pinned."""
+        line = self._line
+        return key in line and by in line and line.index(key) < line.index(by)
 
     def unseen(self, known: Mapping[str, str]) -> list[Root]:
         """The roots that the ledger does not know yet; ``known`` is its refs (``root/<n>``) → digest of ``<n>.pub``.
@@ -124,7 +125,7 @@ def read_chain(site_root: Path, pinned: frozenset[str], source: str) -> RootChai
         )
     links: list[Root] = []
     for number in range(1, min(count, MOST) + 1):
-        links.append(_link(folder / f"{number}.pub", number, links))
+        links.append(_link(folder / f"{number}.pub", number, links, pinned))
     chain = RootChain(pinned, tuple(links))
     if links and not pinned.intersection(chain._line):
         raise GateRefused(
@@ -135,7 +136,8 @@ def read_chain(site_root: Path, pinned: frozenset[str], source: str) -> RootChai
     return chain
 
 
-def _link(path: Path, number: int, before: list[Root]) -> Root:
+def _link(path: Path, number: int, before: list[Root], pinned: frozenset[str]) -> Root:
+    """One link, signed by the root before it; or by a further pinned key, where that root was stolen."""
     data, signature = fsio.read_strict(path), fsio.read_strict(path.with_name(path.name + ".sig"))
     where = f"{path}.sig"
     keys = parse_lines(data, str(path))
@@ -145,8 +147,9 @@ def _link(path: Path, number: int, before: list[Root]) -> Root:
         signed_by = signing.verify(data, signature, "sop-trust")
     except BadSignature as error:
         raise GateRefused(f"root {number}'s signature is not valid: {error}", where=where) from None
-    if before and signed_by != before[-1].key:
+    left = {key for link in before for key in (link.key, link.signed_by)}
+    if before and signed_by != before[-1].key and signed_by not in pinned - left:
         raise GateRefused(f"root {number} is not signed by root {number - 1}, which it follows", where=where)
-    if keys[0] in {signed_by, *(key for link in before for key in (link.key, link.signed_by))}:
+    if keys[0] in left | {signed_by}:
         raise GateRefused(f"root {number} was a root before", where=str(path), hint="A root that was left stays left.")
     return Root(number, keys[0], signed_by, fsio.sha256_bytes(data), fsio.sha256_bytes(signature))

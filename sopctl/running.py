@@ -60,7 +60,8 @@ def execute_case(
     role = session.role(signer.person, flow_step.actors, f"execution (step {flow_step.nomor})")
     if reasons := examine(session.context(), case):  # before anything in the documents is used
         raise GateRefused(reasons, where=case.id, hint="Nothing was started and no connection opened.")
-    plan = case_plan(session, case) if case.request else scheduled_plan(session, case)
+    with session.deciding():
+        plan = case_plan(session, case) if case.request else scheduled_plan(session, case)
     order = session.site.standing_order() if not case.request else None
 
     def decide(current: Json) -> list[str]:

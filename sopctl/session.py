@@ -17,7 +17,7 @@ from sopctl import case as cases
 from sopctl import clock, content, fsio, locks, register, signing
 from sopctl.case import BESIDE, RATIFY, Case, Filed
 from sopctl.context import Context, deadline, document_ref
-from sopctl.errors import ConfigError, GateRefused, SopctlError, UsageError
+from sopctl.errors import ConfigError, EvidenceError, GateRefused, SopctlError, UsageError
 from sopctl.examination import examine
 from sopctl.ledger import Ledger, LedgerLine
 from sopctl.models import Act, Actor, Document, Json, Person, Policy, SideAct, to_json
@@ -160,7 +160,7 @@ class Session:
         """What decides and cannot be read is a refusal: could not decide is not yes."""
         try:
             yield
-        except ConfigError as error:
+        except (ConfigError, EvidenceError) as error:
             raise GateRefused(error.message, where=error.where, hint=error.hint) from error
 
     def case_to_act_on(self, case_id: str) -> Case:

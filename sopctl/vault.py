@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sopctl import archive
-from sopctl.errors import ConfigError, UsageError
+from sopctl import archive, fsio
+from sopctl.errors import ConfigError, EvidenceError, UsageError
+from sopctl.ledger import Ledger
 from sopctl.models import Json
 from sopctl.site import Site
+
+
+EVIDENCE = "data/evidence.json"
+MAX_EVIDENCE = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -34,14 +41,21 @@ class Backup:
 
 
 def catalogue(site: Site) -> list[Backup]:
-    """Every backup that the records hold, oldest first; verification may stand in a later record."""
+    """Every backup that the records hold, oldest first; verification may stand in a later record.
+
+    EvidenceError when a record's evidence is not what the ledger says was sealed: what it claims is not believed.
+    """
+    sealed = {
+        line.ref: line.digests.get("tagmanifest")
+        for line in Ledger(site.archive / "ledger.jsonl").lines()
+        if line.kind == "record"
+    }
     stored: dict[str, dict[str, Any]] = {}
     verified: dict[str, Json] = {}
     for record in archive.list_records(site.archive):
-        evidence_path = record / "data" / "evidence.json"
-        if not evidence_path.is_file():
+        if not (record / EVIDENCE).is_file():
             continue
-        evidence = json.loads(evidence_path.read_bytes())
+        evidence = json.loads(_sealed_evidence(record, sealed))
         for item in evidence:
             if item.get("kind") == "backup" and item.get("snapshot"):
                 stored.setdefault(item["snapshot"], {**item, "record": record.name})
@@ -69,6 +83,30 @@ def catalogue(site: Site) -> list[Backup]:
             )
         )
     return sorted(found, key=lambda backup: (backup.started, backup.snapshot))
+
+
+def _sealed_evidence(record: Path, sealed: Mapping[str, str | None]) -> bytes:
+    """The evidence's bytes, followed from the ledger's digest of the tag manifest down to them."""
+    hint = "Run: sopctl record verify. Put the record back from a copy."
+    if record.name not in sealed:
+        raise EvidenceError("the ledger does not know this record", where=str(record), hint=hint)
+    data = fsio.read_strict(record / EVIDENCE, MAX_EVIDENCE)
+    manifest = fsio.read_strict(record / archive.MANIFEST, archive.MAX_MANIFEST)
+    tags = fsio.read_strict(record / archive.TAGMANIFEST, archive.MAX_MANIFEST)
+    chain = (
+        (fsio.sha256_bytes(tags) == sealed[record.name], archive.TAGMANIFEST),
+        (_names(tags, archive.MANIFEST, manifest), archive.MANIFEST),
+        (_names(manifest, EVIDENCE, data), EVIDENCE),
+    )
+    for holds, name in chain:
+        if not holds:
+            raise EvidenceError("is not what was sealed", where=str(record / name), hint=hint)
+    return data
+
+
+def _names(manifest: bytes, name: str, data: bytes) -> bool:
+    line = f"{fsio.sha256_bytes(data).removeprefix('sha256:')}  {name}"
+    return line.encode() in manifest.split(b"\n")
 
 
 def choose(backups: list[Backup], dataset: str, point: str) -> tuple[Backup, list[str]]:

@@ -18,11 +18,12 @@ from sopctl.profile import LoadedProfile, load_profile, shipped
 SIGNS = {"does": "●", "decides": "◆", "told": "○"}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PARTS = {"does": "melaksanakan", "decides": "memutuskan", "told": "diberi tahu"}
-#: least widths of number, activity, papers, time, output and remarks: comfortable, and such that words stay whole
+HEADINGS = ("No.", "Kegiatan", "Kelengkapan", "Waktu", "Output", "Ket.")
+#: least widths of these columns: comfortable, and such that words stay whole
 LEAST = (3, 26, 13, 8, 13, 10)
 NARROW = (3, 16, 11, 6, 11, 10)
-#: least width of a column with an actor's heading, and what a column's rules take
-HEADING, BORDER = 13, 3
+#: width of a column with an actor's heading, and what a column's rules take
+HEADING, BORDER, TIGHT = 13, 3, 1
 
 
 @click.group()
@@ -114,37 +115,33 @@ def _print(output: Output, loaded: LoadedProfile) -> None:
 
 
 def _print_table(output: Output, table: Procedure) -> None:
-    """Actors under their own headings where the terminal is wide enough, else letters with a key above."""
+    """Actors under their own headings where the terminal is wide enough, else under letters with a key above."""
     marked = f" {MARK}" if table.columns_inferred else ""
-    least, width = LEAST, output.out.width
-    count = len(table.columns)
-    if width >= sum(LEAST) + HEADING * count + BORDER * (len(LEAST) + count) + 1:
-        actors = [(column, HEADING) for column in table.columns]
+    count, space = len(table.columns), output.out.width - 1
+    rows = [_cells(row, count) for row in table.rows]
+    if space >= sum(LEAST) + HEADING * count + BORDER * (len(LEAST) + count):
+        least, actors = list(LEAST), [(column, HEADING) for column in table.columns]
         output.line(f"Pelaksana{marked}", "dim")
     else:
-        actors = [(LETTERS[at % len(LETTERS)], 1) for at in range(count)]
+        marks = [max(map(len, "\n".join(row[2 + at] for row in rows).split()), default=1) for at in range(count)]
+        least, actors = list(NARROW), [(LETTERS[at % len(LETTERS)], marks[at]) for at in range(count)]
         key = "; ".join(f"{letter} {column}" for (letter, _), column in zip(actors, table.columns, strict=True))
         output.line(f"Pelaksana{marked}: {key}", "dim")
-        least = NARROW
     output.line(", ".join(f"{sign} {PARTS[part]}" for part, sign in SIGNS.items()), "dim")
-    number, activity, papers, time, out, remarks = least
-    columns = [
-        ("No.", number),
-        ("Kegiatan", activity),
-        *actors,
-        ("Kelengkapan", papers),
-        ("Waktu", time),
-        ("Output", out),
-        ("Ket.", remarks),
+    space -= sum(width for _, width in actors)
+    remarks = space >= sum(least) + BORDER * (len(least) + count)
+    if not remarks:
+        rows, least = [row[:-1] for row in rows], least[:-1]
+    tight = space < sum(least) + BORDER * (len(least) + count)
+    free = max(space - sum(least) - (TIGHT if tight else BORDER) * (len(least) + count), 0)
+    more = {"Kegiatan": free - 2 * (free // 4), "Kelengkapan": free // 4, "Output": free // 4}
+    number, activity, *others = [
+        (heading, width + more.get(heading, 0)) for heading, width in zip(HEADINGS, least, strict=False)
     ]
-    rows = [_cells(row, count) for row in table.rows]
-    if width >= sum(least) + sum(width for _, width in actors) + BORDER * len(columns) + 1:
-        output.ruled(columns, rows)
-        return
-    output.ruled(columns[:-1], [row[:-1] for row in rows])
-    for row, cells in zip(table.rows, rows, strict=True):
+    output.ruled([number, activity, *actors, *others], rows, tight=tight)
+    for row in [] if remarks else table.rows:
         if row.keterangan:
-            output.line(f"Ket. {cells[0] or row.step}: {'; '.join(row.keterangan)}")
+            output.line(f"Ket. {row.nomor or row.step}: {'; '.join(row.keterangan)}")
 
 
 def _cells(row: Row, count: int) -> list[str]:

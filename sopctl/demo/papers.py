@@ -13,12 +13,13 @@ from sopctl.demo.place import Place
 
 DATABASE, FILES = "pelayanan", "berkas"
 UNIT = "Dinas Kependudukan dan Pencatatan Sipil"
-#: id (here the role's too), name (invented), jabatan, unit
+#: id, name (invented), jabatan, unit, role
 PEOPLE = (
-    ("pemohon", "Pemohon Contoh", "Kepala Seksi Pelayanan", UNIT),
-    ("kadis", "Kadis Contoh", "Kepala Dinas Kominfo", "Dinas Kominfo"),
-    ("kabid", "Kabid Contoh", "Kepala Bidang Aptika", "Dinas Kominfo"),
-    ("pelaksana", "Pelaksana Contoh", "Pranata Komputer", "Dinas Kominfo"),
+    ("pemohon", "Pemohon Contoh", "Kepala Seksi Pelayanan", UNIT, "pemohon"),
+    ("kadis", "Kadis Contoh", "Kepala Dinas Kominfo", "Dinas Kominfo", "kadis"),
+    ("kabid", "Kabid Contoh", "Kepala Bidang Aptika", "Dinas Kominfo", "kabid"),
+    ("pelaksana", "Pelaksana Contoh", "Pranata Komputer", "Dinas Kominfo", "pelaksana"),
+    ("pengurus", "Pengurus Contoh", "Pengurus Barang", "Dinas Kominfo", "pengurus-aset"),
 )
 
 INVENTORY = """---

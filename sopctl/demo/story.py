@@ -109,10 +109,12 @@ class Story:
         say.step("Each person makes their own key and hands over the public half only.")
         for person, *_ in papers.PEOPLE:
             say.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", person, "-f", f"keys/{person}"])
-        say.step("The four actors of the SOP: requester, head of agency, head of division, operator.")
-        for person, name, jabatan, unit in papers.PEOPLE:
+        say.step(
+            "The SOP's four actors (requester, head of agency, head of division, operator) and the register's keeper."
+        )
+        for person, name, jabatan, unit, role in papers.PEOPLE:
             say.sopctl(
-                "trust", "add", person, "--role", person, "--name", name, "--jabatan", jabatan, "--unit", unit,
+                "trust", "add", person, "--role", role, "--name", name, "--jabatan", jabatan, "--unit", unit,
                 "--key", f"keys/{person}.pub",
             )  # fmt: skip
         say.sopctl("trust", "sign", "--key", "keys/root")
@@ -127,6 +129,10 @@ class Story:
         for name, text in files.items():
             (self.place.site / name).write_text(text)
             say.run(["cat", f"site/{name}"])
+        say.step(
+            "Who owns data and what stops for it decides, so the register's keeper signs it, once for all entries."
+        )
+        say.sopctl("asset", "sign", "--as", "pengurus")
 
     def schedule(self) -> None:
         """The standing order, and the backup it orders."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -131,14 +131,14 @@ class CaseSite:
 
         return Ledger(self.ledger.path, clock=then)
 
-    def retrust(self, change: Callable[[TrustFile], TrustFile]) -> None:
-        """The root holder changes the trust and signs it."""
+    def retrust(self, change: Callable[[TrustFile], TrustFile], forget: Collection[str] = ()) -> None:
+        """The root holder changes the trust and signs it; whoever vanishes from it is named in ``forget``."""
         path = self.root / "trust/trust.yml"
         signature = path.with_name("trust.yml.sig")
         before = from_yaml(TrustFile, path.read_bytes(), path)
         bootstrap.write_trust(self.root, change(before))
         signature.write_bytes(b"")  # there was one: the new file's prev is the old one's digest
-        bootstrap.sign_trust(Site(self.root), self.builder.root_key, 366)
+        bootstrap.sign_trust(Site(self.root), self.builder.root_key, 366, forget=forget)
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace text in a file of the site."""
@@ -197,7 +197,7 @@ def build(folder: Path) -> CaseSite:
     """The base site: two servers, datasets antrean (with a web service) and berkas, schedule, backups, one approval."""
     builder = SiteBuilder(folder)
     for person, roles, options in (
-        ("rangkap", ["pemohon", "kabid", "pelaksana"], []),
+        ("rangkap", ["pemohon", "kabid", "pelaksana"], ["--unit", UNIT]),
         ("robot", ["pelaksana"], ["--service"]),
     ):
         builder.person(person, roles, "Staf", sign=False, options=options)

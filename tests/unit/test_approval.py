@@ -55,7 +55,7 @@ def _key_later(site: CaseSite, papers: list[Paper]) -> None:
 
 
 def _dismissed(site: CaseSite, papers: list[Paper]) -> None:
-    site.retrust(lambda file: changed(file, people=[one for one in file.people if one.id != "kabid"]))
+    site.retrust(lambda file: changed(file, people=[one for one in file.people if one.id != "kabid"]), forget=["kabid"])
 
 
 def _other_namespace(site: CaseSite, papers: list[Paper]) -> None:

@@ -59,10 +59,11 @@ def _review_demanded(site: CaseSite) -> None:
 
 
 def _trust_rolled_back(site: CaseSite) -> None:
-    kept = [(path, path.read_bytes()) for path in (site.root / "trust").iterdir()]
+    kept = [path for path in (site.root / "trust").iterdir() if path.is_file()]
+    files = [(path, path.read_bytes()) for path in kept]
     site.retrust(lambda file: file)
     assert site.session.trust.file.serial  # seen once, so the ledger knows it
-    for path, data in kept:
+    for path, data in files:
         path.write_bytes(data)
 
 

@@ -71,7 +71,9 @@ def test_large_data_takes_time_by_its_size_and_the_swap_does_not() -> None:
 
 def test_small_data_takes_what_starting_takes() -> None:
     runs = [run(size=8192, seconds=6), run(size=8192, seconds=7)]
-    assert predict("antrean", "restore", 8192, runs).seconds == 7
+    same = predict("antrean", "restore", 8192, runs)
+    assert same.seconds == 7
+    assert same.basis.endswith("(RST-2026-0001-01, RST-2026-0001-01), 7 detik untuk 8.192 byte")
     grown = predict("antrean", "restore", 2 * GB, runs)  # 8 kB in 7 seconds says nothing of a throughput
     assert grown.seconds == 7 + 100
     assert "tambahan 1.999,9 MB" in grown.basis or "tambahan 2.000,0 MB" in grown.basis

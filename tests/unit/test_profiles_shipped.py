@@ -145,9 +145,7 @@ def test_shipped_profiles_hold_to_the_schema(path: Path) -> None:
 def test_a_broken_profile_does_not(change: Any, problem: str) -> None:
     value = _read(shipped()["trenggalek"])
     change(value)
-    assert any(problem in message or problem in message.replace("additional", "") for message in _errors(value)), (
-        _errors(value)
-    )
+    assert any(problem in message for message in _errors(value)), _errors(value)
 
 
 def test_every_key_has_its_meaning() -> None:
@@ -200,9 +198,12 @@ def test_how_to_check_says_what_is_shown(example: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == said_bad
 
 
-def test_how_to_profile_goes_into_a_site(example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_to_profile_goes_into_a_site(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Step 7 as it stands: the profile is in force once the root key has signed it."""
     site, key = tmp_path / "site", tmp_path / "root"
+    monkeypatch.setenv("SOPCTL_ROOT", f"{key}.allowed")
     assert cli.run(["trust", "init", "--root-key", str(key), "--no-passphrase"]) == 0
     assert cli.run(["init", str(site), "--profile", "trenggalek"]) == 0
     (site / "profiles" / example.name).write_bytes(example.read_bytes())

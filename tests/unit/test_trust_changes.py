@@ -479,6 +479,48 @@ def test_lost_root_is_followed_by_the_pin(
     resign(site, other)
     assert load(site, known_roots=1).file.serial == 4
     assert len(trust.roots(site.root).keys()) == 3
+    assert history.walk(site.root, load(site), {})[1] == []
+
+
+def test_stolen_root_is_left_by_the_pin(
+    site: CaseSite, rolled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the newest root is in a thief's hands, a further pinned key says who follows."""
+    pinned, following = new_key(tmp_path, "akar-lain"), new_key(tmp_path, "akar-sesudahnya")
+    with pytest.raises(GateRefused, match="the new root is signed by a key that is not the pinned root"):
+        bootstrap.roll_over(Site(site.root), pinned, following)
+    pin = Path(site.builder.env["SOPCTL_ROOT"]).read_text() + bootstrap.root_line(Path(f"{pinned}.pub"))
+    (tmp_path / "pin").write_text(pin)
+    monkeypatch.setenv("SOPCTL_ROOT", str(tmp_path / "pin"))
+    bootstrap.roll_over(Site(site.root), pinned, following)
+    with pytest.raises(GateRefused, match="has replaced"):
+        resign(site, rolled)
+    resign(site, following)
+    assert load(site, known_roots=2).file.serial == 4
+    assert history.walk(site.root, load(site), {})[1] == []
+    monkeypatch.setenv("SOPCTL_ROOT", site.builder.env["SOPCTL_ROOT"])
+    with pytest.raises(GateRefused, match="root 2 is not signed by root 1"):
+        load(site)
+
+
+def test_old_root_signs_no_more(site: CaseSite, rolled: Path) -> None:
+    """A thief of the old key signs a trust of the next serial: refused, however it is put there."""
+    path = site.root / "trust/trust.yml"
+    data = path.read_bytes().replace(b"serial: 3", b"serial: 4")
+    path.write_bytes(data)
+    path.with_name("trust.yml.sig").write_bytes(signing.sign(data, "sop-trust", site.builder.root_key))
+    with pytest.raises(GateRefused, match="signed by a root that root 1 has replaced"):
+        load(site)
+
+
+def test_history_knows_the_old_root(site: CaseSite, rolled: Path) -> None:
+    """A version that the old root signed behind one of the new root's."""
+    resign(site, rolled)
+    resign(site, rolled)
+    kept = site.root / "trust/history/4.yml"
+    kept.with_name("4.yml.sig").write_bytes(signing.sign(kept.read_bytes(), "sop-trust", site.builder.root_key))
+    _, findings = history.walk(site.root, load(site), {})
+    assert [(finding.file, finding.rule) for finding in findings] == [("trust/history/4.yml", "version-root")]
 
 
 def _fall_back(site: CaseSite, _: Path) -> None:
