@@ -124,22 +124,22 @@ def beside(profile: Profile, case: Case, act: str) -> list[str]:
 def _unsaid(context: Context, case: Case, document: Document) -> str | None:
     """What a body must say and does not: a document signed by hand may hold anything."""
     body = document.body
+    problem = None
     if document.act == "request":
-        return _request(context, case, document)
-    if document.act == "decide" and body.get("decision") == "approve":
-        return _approval(body.get("approval"))
-    if document.act == "emergency" and "countersigns" not in body:
-        return None if isinstance(body.get("reason"), str) and body["reason"].strip() else "gives no reason"
-    if document.act == "consent" and not isinstance(body.get("dataset"), str):
-        return "does not say which dataset"
-    if document.act == "plan":
-        return _approval(body)
-    if document.act in {"receive", "withdraw"} and document.actor.role != DESK:
+        problem = _request(context, case, document)
+    elif document.act == "decide" and body.get("decision") == "approve":
+        problem = _approval(body.get("approval"))
+    elif document.act == "emergency" and not str(body.get("reason") or "").strip():
+        problem = "gives no reason"
+    elif document.act == "consent" and not isinstance(body.get("dataset"), str):
+        problem = "does not say which dataset"
+    elif document.act == "plan":
+        problem = _approval(body)
+    elif document.act in {"receive", "withdraw"} and document.actor.role != DESK:
         requester = case.request.get("requester")
-        return (
-            None if document.actor.person == requester else f"is {requester}'s to sign, not {document.actor.person}'s"
-        )
-    return None
+        if document.actor.person != requester:
+            problem = f"is {requester}'s to sign, not {document.actor.person}'s"
+    return problem
 
 
 def _request(context: Context, case: Case, document: Document) -> str | None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from sopctl import capacity, clock, forms, indonesian
 from sopctl.case import Case
@@ -186,28 +186,24 @@ def operator_role(case: Case) -> str:
 def _expected(case: Case, run: Run) -> list[Expectation]:
     """The plan against what came of it, where there was a plan."""
     found = []
-    done = capacity.finished_datasets(
-        run.outcome.evidence, {item.get("snapshot"): item.get("bytes") for item in run.plan["items"]}
-    )
+    sizes = {item["snapshot"]: item["bytes"] for item in run.plan["items"] if item.get("snapshot")}
+    done = capacity.executions(run.outcome.evidence, sizes, run.started, run.finished)
     for row in case.body("plan").get("capacity") or []:
         dataset = row["dataset"]
-        own, actual = done.get(dataset, (None, {}))
-        pairs: list[tuple[str, Literal["detik", "byte"], Any, Any]] = [
-            ("Lama pelaksanaan", "detik", row.get("predicted_s"), own),
-            ("Ukuran data", "byte", row.get("bytes"), actual.get("bytes")),
-        ]
+        actual = done.get(dataset, {})
+        pairs: list[tuple[str, Any, Any]] = [("Lama pelaksanaan", row.get("predicted_s"), actual.get("seconds"))]
         if row.get("predicted_downtime_s") is not None:
-            pairs.insert(1, ("Layanan mati", "detik", row["predicted_downtime_s"], actual.get("downtime_s")))
+            pairs.append(("Layanan mati", row["predicted_downtime_s"], actual.get("downtime_s")))
         found += [
             Expectation(
                 label=label,
-                unit=unit,
+                unit="detik",
                 predicted=predicted,
                 actual=came,
                 dataset=dataset,
                 basis=row["basis"] if label == "Lama pelaksanaan" else "",
             )
-            for label, unit, predicted, came in pairs
+            for label, predicted, came in pairs
         ]
     return found
 

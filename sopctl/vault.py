@@ -15,7 +15,6 @@ from sopctl.ledger import Ledger
 from sopctl.models import Json
 from sopctl.site import Site
 
-
 EVIDENCE = "data/evidence.json"
 MAX_EVIDENCE = 64 * 1024 * 1024
 

@@ -113,4 +113,4 @@ def _name(args: dict[str, Any]) -> str:
         value = args.get(key)
         if isinstance(value, dict):
             return str(value.get("id") or value.get("name"))
-    return "?"
+    return str(args.get("vault_path") or "?")
