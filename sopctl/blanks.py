@@ -129,6 +129,7 @@ class FormHeader:
     mode: str = ""  # guard rail or control, in words
     notes: tuple[str, ...] = ()  # printed as they are
     inferred_notes: tuple[str, ...] = ()  # printed with [tafsiran]
+    emergency: str = ""  # why this went before approval, and what the decider said of it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from sopctl import approval, archive, clock, content
+from sopctl import approval, archive, clock, content, control
 from sopctl.errors import SopctlError
 from sopctl.models import Server
 from sopctl.runner import tool_path
@@ -91,9 +91,28 @@ def _site(session: Session) -> list[Item]:
         Item("archive", "warn", f"{path} is an unfinished record; the run's artifacts are in it")
         for path in archive.unfinished(site.archive)
     ]
-    found.append(
-        Item("mode", "ok", "guard rail: mistakes are stopped; whoever owns the SSH key and this account is not")
-    )
+    found += _mode(site)
+    return found
+
+
+def _mode(site: Site) -> list[Item]:
+    """The mode, and for each thing that the stronger one needs, what is missing."""
+    try:
+        lacking, guarded = control.missing(site), control.not_enrolled(site)
+    except SopctlError as error:
+        return [Item("mode", "bad", str(error))]
+    if lacking:
+        detail = "guard rail: mistakes are stopped; whoever owns the SSH key and this account is not"
+        found = [
+            Item("mode", "ok", detail),
+            *(Item("control", "warn", f"missing for control: {one}") for one in lacking),
+        ]
+    else:
+        found = [Item("mode", "ok", "control: people hold no key of the site; root of this machine still does")]
+    if guarded:
+        found.append(
+            Item("enrolled", "warn", f"hosts that check no grants, by their newest evidence: {', '.join(guarded)}")
+        )
     return found
 
 

@@ -58,6 +58,8 @@ def deadline(context: Context, case: Case, done: int) -> tuple[str, str] | None:
     due, last = before.state.due, _last_step(before)
     if due is None or due.sla is None or last is None:
         return None
+    if due.id == last.document.step and due.act == "dispose":  # passing an approval on: still the same row of the table
+        last = _last_step(case.with_filed(case.filed[: case.filed.index(last)])) or last
     since = received_at(context, case, last) or last.document.at
     return since, context.work.deadline(since, due.sla)
 

@@ -71,6 +71,9 @@ def examine_one(context: Context, case: Case, filed: Filed, pending: bool = Fals
         return [f"{name} {problem}"]
     if document.actor.role not in allowed:
         return [f"{name}: step {document.step} is for {' or '.join(allowed)}, not {document.actor.role}"]
+    signer = next((person for person in context.trust.file.people if person.id == document.actor.person), None)
+    if signer and signer.kind == "service" and (case.request or document.act != "execute"):
+        return [f"{name}: {signer.id} is a service identity, which executes what the schedule allows and nothing else"]
     reasons = context.trust.reasons(
         filed.data,
         filed.signature,

@@ -63,7 +63,6 @@ def header(
     case: Case | None = None,
 ) -> FormHeader:
     """What every form carries; ``case`` tells whether it is an emergency."""
-    emergency = EMERGENCY.get(case.state.emergency) if case else None
     profile = session.site.profile
     now = clock.now()
     return FormHeader(
@@ -82,7 +81,8 @@ def header(
         check_mode=check,
         form_inferred=inferred,
         mode=GUARD_RAIL,
-        notes=((emergency,) if emergency else ()) + notes,
+        notes=notes,
+        emergency=emergency(session, case) if case else "",
     )
 
 
@@ -90,15 +90,17 @@ def steps(session: Session, case: Case, run: Run | None, operator: str) -> tuple
     """The SOP's own table and how each line went, in the agency's working time."""
     context = session.context()
     done: dict[str, tuple[int, Filed]] = {}
+    people: dict[str, dict[str, None]] = {}
     for number, filed in enumerate(case.filed):
         if filed.document.act not in SIDE_ACTS:
             for step in case.flow.group(case.flow.step(filed.document.step)):
                 done[step.id] = number, filed
+                people.setdefault(step.id, {})[filed.document.actor.person] = None
     rows = []
     for step in case.flow.steps:
         number, filed_here = done.get(step.id, (len(case.filed), None))
         at = (received_at(context, case, filed_here) or filed_here.document.at) if filed_here else None
-        person = filed_here.document.actor.person if filed_here else ""
+        person = ", ".join(people.get(step.id, {}))
         limit = deadline(context, case, number) if filed_here else None
         duration = session.work.seconds(limit[0], at) if limit and at else None
         if step.act == "execute" and run is not None and (filed_here is None or filed_here is case.filed[-1]):
@@ -150,11 +152,25 @@ def seconds(first: str | None, second: str | None) -> int | None:
     return clock.seconds_between(first, second) if first and second else None
 
 
-EMERGENCY = {
-    "open": "TINDAKAN DARURAT: dilaksanakan sebelum persetujuan; belum dinilai oleh pejabat pemutus",
-    "ratified": "Tindakan darurat; telah diratifikasi oleh pejabat pemutus",
-    "censured": "TINDAKAN DARURAT yang ditegur oleh pejabat pemutus",
-}
+JUDGED = {"ratified": "diratifikasi", "censured": "ditegur"}
+
+
+def emergency(session: Session, case: Case) -> str:
+    """What the form of an emergency says on top: who broke the glass and why, and what the decider said; empty else."""
+    asked = case.all("emergency")
+    if case.state.emergency in {"", "asked"}:
+        return ""
+    who = " dan ".join(_name(signed(session, filed)) for filed in asked)
+    text = f"Dilaksanakan sebelum persetujuan, atas tanda tangan {who}. Alasan: {asked[0].document.body.get('reason')}."
+    judged = case.last("ratify")
+    if judged is None:
+        return f"{text} Belum dinilai oleh pejabat pemutus."
+    word, reason = JUDGED[case.state.emergency], judged.document.body.get("reason")
+    return f"{text} Telah {word} oleh {_name(signed(session, judged))}: {reason}."
+
+
+def _name(person: Official) -> str:
+    return " ".join(part for part in (person.delegate, person.jabatan or person.role_title, person.name) if part)
 
 
 def signed(session: Session, filed: Filed) -> Official:

@@ -334,27 +334,30 @@ def _check_order(profile: Profile, flow: Flow, where: str) -> None:
     if "plan" in acts and "execute" in acts and acts.index("plan") > acts.index("execute"):
         raise _wrong("is planned after it was executed", f"{where}.{flow.steps[acts.index('plan')].id}.act")
     for step in flow.steps:
-        here = f"{where}.{step.id}"
-        if not step.by:
-            raise _wrong("names nobody who does it", f"{here}.by")
-        if step.gate and step.act not in ("decide", "confirm"):
-            raise _wrong(f"act {step.act!r} cannot have a gate, only decide and confirm can", f"{here}.gate")
-        if step.act == "decide" and not step.gate:
-            raise _wrong("decides, but has no gate that says where approval and rejection lead", f"{here}.act")
-        _exist(step.gate.forward if step.gate else [], profile.roles, "role", f"{here}.gate.forward")
-        _exist([step.end or ENDS[0]], ENDS, "end", f"{here}.end")
-        for key, words in (("run", step.run), ("on_failure", step.on_failure)):
-            _exist(list(words), RUN_KEYS, "operation", f"{here}.{key}")
-            known = RUN_WORDS if key == "run" else (*RUN_WORDS, "rollback")
-            _exist([word for several in words.values() for word in several], known, "run word", f"{here}.{key}")
+        _check_step(profile, step, f"{where}.{step.id}")
         for paper in (*step.needs, *step.needs_inferred):
             if paper not in papers:
-                raise _wrong(f"needs paper {paper!r}, which no earlier step leaves", f"{here}.needs")
+                raise _wrong(f"needs paper {paper!r}, which no earlier step leaves", f"{where}.{step.id}.needs")
         papers.update(step.out)
     unreached, endless = flowchart.lost(flow.steps[0].id, {step.id: successors(flow, step) for step in flow.steps})
     for lost, problem in ((unreached, "cannot be reached from the first step"), (endless, "never comes to an end")):
         if lost:
             raise _wrong(problem, f"{where}.{lost[0]}")
+
+
+def _check_step(profile: Profile, step: Step, here: str) -> None:
+    if not step.by:
+        raise _wrong("names nobody who does it", f"{here}.by")
+    if step.gate and step.act not in ("decide", "confirm"):
+        raise _wrong(f"act {step.act!r} cannot have a gate, only decide and confirm can", f"{here}.gate")
+    if step.act == "decide" and not step.gate:
+        raise _wrong("decides, but has no gate that says where approval and rejection lead", f"{here}.act")
+    _exist(step.gate.forward if step.gate else [], profile.roles, "role", f"{here}.gate.forward")
+    _exist([step.end or ENDS[0]], ENDS, "end", f"{here}.end")
+    for key, words in (("run", step.run), ("on_failure", step.on_failure)):
+        _exist(list(words), RUN_KEYS, "operation", f"{here}.{key}")
+        known = RUN_WORDS if key == "run" else (*RUN_WORDS, "rollback")
+        _exist([word for several in words.values() for word in several], known, "run word", f"{here}.{key}")
 
 
 def successors(flow: Flow, step: Step) -> dict[str, str]:

@@ -170,6 +170,6 @@ def _finished_forms(session: Session, case: Case) -> list[forms.Form]:
         if isinstance(form, forms.RestoreRequestForm | forms.PlanForm):
             raise SopctlError("a run's form is no execution's", where=str(path))
         checker = filing.signed(session, confirmed) if confirmed else form.checker
-        head = replace(form.header, ledger_head=str(session.ledger.head()))
+        head = replace(form.header, ledger_head=str(session.ledger.head()), emergency=filing.emergency(session, case))
         found.append(replace(form, header=head, checker=checker, steps=filing.steps(session, case, None, "")))
     return found

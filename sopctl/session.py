@@ -233,7 +233,7 @@ class Session:
         for role in allowed:
             if self.trust.has_role(person, role, clock.now()):
                 return role
-        titles = " or ".join(f"{role} ({self.site.profile.profile.roles[role].title})" for role in allowed)
+        titles = " or ".join(f"{role} ({self.site.profile.profile.title(role)})" for role in allowed)
         held = ", ".join(sorted({entry.role for entry in person.roles})) or "no role"
         raise GateRefused(
             f"{what} is for {titles}; {person.id} holds {held}", hint="Have them act, or see `sopctl next`."

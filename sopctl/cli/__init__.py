@@ -6,10 +6,11 @@ from __future__ import annotations
 import io
 import os
 import sys
+from pathlib import Path
 
 import click
 
-from sopctl import __version__
+from sopctl import __version__, control, front
 from sopctl.cli import (
     assets,
     besides,  # noqa: F401  # adds its commands to the group `case`
@@ -34,16 +35,20 @@ TRACEBACK_ENV = "SOPCTL_TRACEBACK"
     "-C", "--site", "site", metavar="FOLDER", help="The site (default: $SOPCTL_SITE, this folder or one above)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+@click.option(control.OPTION, "signer", metavar="SOCKET", hidden=True)
 @click.version_option(__version__, prog_name="sopctl")
 @click.pass_context
-def main_group(context: click.Context, site: str | None, as_json: bool) -> None:
+def main_group(context: click.Context, site: str | None, as_json: bool, signer: str | None) -> None:
     """Run an agency's backup/restore SOP: nothing runs without the signatures, every run leaves its form.
 
     Exit codes: 0 ok, 1 unexpected, 2 usage or configuration, 10 refused by the gate, 11 locked, 20 run failed and the
     old state restored, 21 run failed and the service still down, 22 partly done, 30 evidence broken, 31 overdue,
     130 interrupted.
     """
-    context.obj = Settings(site, as_json)
+    context.obj = Settings(control.site_option(site), as_json)
+    if signer:
+        context.obj.remote = control.RemoteSigner(Path(signer))
+        context.obj.remote.follow()
 
 
 for command in (
@@ -78,6 +83,9 @@ def run(arguments: list[str] | None = None) -> int:
     output = Output("--json" in words)
     try:
         _require_text(words)
+        relayed = front.front(words, output.remark)
+        if relayed is not None:
+            return relayed
         value = main_group.main(args=words, prog_name="sopctl", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt, BrokenPipeError):
         output.remark("Interrupted.")

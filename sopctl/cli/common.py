@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from sopctl.control import RemoteSigner
 from sopctl.errors import UsageError
 from sopctl.output import Output
 from sopctl.session import Session
@@ -25,6 +26,7 @@ class Settings:
     site_option: str | None
     as_json: bool
     late_reason: str = ""
+    remote: RemoteSigner | None = None
 
     @cached_property
     def output(self) -> Output:
@@ -36,6 +38,7 @@ class Settings:
         """The site's session."""
         session = Session(Site(find_site(self.site_option)), self.output.remark)
         session.late_reason = self.late_reason
+        session.remote = self.remote
         return session
 
 

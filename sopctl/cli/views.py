@@ -143,22 +143,25 @@ def list_(config: Settings, late: bool, emergencies: bool) -> None:
 
     def render(output: Output) -> None:
         rows = [
-            [row["case"], row["flow"], _outcome(row), row["due"] or "", _lateness(row), ", ".join(row["datasets"])]
-            for row in value
+            [row["case"], _outcome(row), row["due"] or "", _lateness(row), ", ".join(row["datasets"])] for row in value
         ]
-        output.table(["case", "flow", "outcome", "due", "time", "datasets"], rows)
+        output.table(["case", "outcome", "due", "left", "datasets"], rows)
+        for row in value:
+            for why in row["broken"]:
+                output.line(f"{row['case']} cannot be believed: {why}", "red")
 
     config.output.result(value, render)
 
 
 def _outcome(row: Json) -> str:
     flag = {"asked": " EMERGENCY", "open": " EMERGENCY", "censured": " (censured)"}.get(row["emergency"], "")
-    return f"{row['outcome']}{flag}" + (" (cannot be believed)" if row["broken"] else "")
+    return f"{row['outcome']}{flag}"
 
 
 def _lateness(row: Json) -> str:
-    words = [_time_left(row["left"])] if row["left"] is not None else []
-    return "; ".join([*words, *(f"step {step} late" for step in row["late_steps"])])
+    seconds = row["left"]
+    words = [] if seconds is None else [duration(seconds) if seconds >= 0 else f"late by {duration(-seconds)}"]
+    return ", ".join([*words, *(f"step {step} was late" for step in row["late_steps"])])
 
 
 @case.command("next")

@@ -30,15 +30,18 @@ def lab() -> Lab:
 def make_site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabSite]:
     """``make_site("simpeg", "berkas")``: a site over the lab with vault repositories of its own.
 
-    ``small``: in the vault that fills up; ``quick``: backups are proven by reading them, where proof is not the matter.
+    ``small``: in the vault that fills up; ``quick``: backups are proven by reading them, where proof is not the matter;
+    ``profile``: whose SOP.
     """
     names: list[str] = []
 
-    def make(*datasets: str, small: bool = False, quick: bool = False) -> SiteBuilder:
+    def make(
+        *datasets: str, small: bool = False, quick: bool = False, profile: str = "trenggalek"
+    ) -> SiteBuilder:
         names.append(f"e2e-{secrets.token_hex(4)}")
         folder = tmp_path_factory.mktemp("site") / names[-1]
         folder.mkdir()
-        return proven_by_reading(lab_site(folder, lab, datasets, small=small), quick)
+        return proven_by_reading(lab_site(folder, lab, datasets, small=small, profile=profile), quick)
 
     yield make
     for name in names:
@@ -89,9 +92,9 @@ def local_site(tmp_path: Path) -> SiteBuilder:
     return make_local_site(tmp_path)
 
 
-def make_local_site(folder: Path) -> SiteBuilder:
-    """See ``local_site``."""
-    site = SiteBuilder(folder)
+def make_local_site(folder: Path, profile: str = "trenggalek") -> SiteBuilder:
+    """See ``local_site``; of Kaltim's SOP, which has no schedule, on demand."""
+    site = SiteBuilder(folder, profile=profile)
     site.server("srv01")
     data = folder / "data"
     data.mkdir()
@@ -101,5 +104,6 @@ def make_local_site(folder: Path) -> SiteBuilder:
         connection.executemany("INSERT INTO antrean (catatan) VALUES (?)", [(f"tamu ke-{n}",) for n in range(200)])
     connection.close()
     site.dataset("antrean", engine="sqlite", server="srv01", path=str(data / "antrean.db"))
-    site.schedule()
+    if profile == "trenggalek":
+        site.schedule()
     return proven_by_reading(site, True)

@@ -59,10 +59,16 @@ def replaced(path: Path, text: str) -> Iterator[None]:
         path.write_text(kept, encoding="utf-8")
 
 
-def with_values(site: SiteBuilder, name: str, **values: Any) -> Any:
-    """A register file with other values for a while."""
+@contextmanager
+def with_values(site: SiteBuilder, name: str, **values: Any) -> Iterator[None]:
+    """A register file with other values for a while, which its keeper has signed."""
     path = site.root / name
-    return replaced(path, json.dumps({**json.loads(path.read_text(encoding="utf-8")), **values}))
+    try:
+        with replaced(path, json.dumps({**json.loads(path.read_text(encoding="utf-8")), **values})):
+            site.sign_register()
+            yield
+    finally:
+        site.sign_register()
 
 
 @contextmanager
@@ -223,6 +229,7 @@ def test_data_gone(site: SiteBuilder, dataset: str, path: str) -> None:
         site.write_yaml("register/datasets/antrean-lain.yml", {})  # a second one, without a backup yet
         entry = json.loads((site.root / name).read_text(encoding="utf-8"))
         site.write_yaml("register/datasets/antrean-lain.yml", {**entry, "id": "antrean-lain", "path": path})
+        site.sign_register()
         site.schedule("simpeg", "berkas", "antrean", "antrean-lain")
         done = backup(site, "antrean-lain")
     else:

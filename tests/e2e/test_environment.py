@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.checks import Done, all_verified, one_line_error
 from tests.e2e.conftest import make_local_site
 from tests.support.public_python import public_python
-from tests.support.site_builder import SiteBuilder
+from tests.support.site_builder import UNIT, SiteBuilder
 
 USER = "sopuji"
 CRON_PATH = "/usr/bin:/bin"
@@ -86,14 +86,14 @@ def test_locale(again: SiteBuilder, locale: dict[str, str]) -> None:
     assert "id_ID" not in subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False).stdout
     again.env |= locale
     backed_up(again, again.run("schedule", "run", "--dataset", "antrean", as_="pelaksana", check=False))
-    words = ["--unit", "Bidang Mutasi – ñ", "--letter", str(again.letter()), "--letter-number", "800/№ 12"]
-    words += ["--reason", "août"]
+    words = ["--unit", UNIT, "--letter", str(again.letter()), "--letter-number", "800/№ 12"]
+    words += ["--reason", "août – ñ"]
     done = again.run("case", "request", "restore", "--dataset", "antrean", *words, as_="pemohon", check=False)
     assert done.returncode == 0, done.stderr
     case = [row["case"] for row in again.run_json("case", "list") if row["flow"] == "restore"][-1]
     shown = again.run("case", "show", case, check=False)
     assert shown.returncode == 0, shown.stderr
-    assert again.run_json("case", "show", case)["request"]["reason"] == "août"
+    assert again.run_json("case", "show", case)["request"]["reason"] == "août – ñ"
 
 
 def test_words_that_the_locale_cannot_decode(again: SiteBuilder) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.checks import all_verified, events, snapshots, wait_until
+from tests.e2e.checks import all_verified, events, one_line_error, snapshots, wait_until
 from tests.lab.hosts import Lab
 from tests.lab.probe import wait_healthy
 from tests.support.site_builder import SiteBuilder
@@ -189,12 +190,34 @@ def alive(pid: int) -> bool:
     return bool(done.stdout.strip()) and not done.stdout.startswith("Z")
 
 
+def taken_over(site: SiteBuilder, case: str, running: Running) -> None:
+    """The dead command's locks stop everybody, by name, until somebody looks and signs for taking them over."""
+    execution = ("case", "execute", case)
+    said = [f"held by pelaksana on {socket.gethostname()} (pid {running.process.pid}, since ", f"for {case}", "take-over"]
+    for _ in range(2):  # asking again does not wear the refusal out
+        one_line_error(site.run(*execution, as_="pelaksana", check=False), 11, "ended without letting go", *said)
+    before = len(site.run_json("case", "show", case)["documents"])
+    site.run("case", "take-over", case, "--reason", "sopctl dimatikan kernel", as_="pelaksana")
+    shown = site.run_json("case", "show", case)
+    assert len(shown["documents"]) == before + 1
+    act = shown["documents"][-1]
+    assert (act["act"], act["person"], act["reason"]) == ("takeover", "pelaksana", "sopctl dimatikan kernel")
+    assert act["signature"] == "valid"
+    [path] = (site.root / "cases").rglob(f"{case}/*-takeover.json")
+    [lock] = json.loads(path.read_text(encoding="utf-8"))["body"]["locks"]
+    assert f"pid {running.process.pid}" in lock["holder"]
+    assert shown["due"]["act"] == "execute", "taking over completes no step"
+    again = site.run("case", "take-over", case, "--reason", "sekali lagi", as_="pelaksana", check=False)
+    one_line_error(again, 2, f"no lock of {case} is stale")
+
+
 def test_kill_while_staging(lab: Lab, site: SiteBuilder, case: str) -> None:
     running = execute(site, case)
     running.until('"task"', "Bring each dataset to its state")
     time.sleep(1.5)
     kill(running)
     whole(lab, new=False)
+    taken_over(site, case, running)
     converge(lab, site, case)
 
 
@@ -210,6 +233,7 @@ def test_kill_between_swap_and_start(lab: Lab, site: SiteBuilder, case: str) -> 
     running = execute(site, case)
     running.until('"kind": "swap"')
     kill(running)
+    taken_over(site, case, running)
     converge(lab, site, case)
 
 

@@ -32,19 +32,29 @@ QUEUE_SERVICE = {
 
 
 def lab_site(
-    folder: Path, lab: Lab, datasets: tuple[str, ...] = ("simpeg", "berkas", "antrean"), *, small: bool = False
+    folder: Path,
+    lab: Lab,
+    datasets: tuple[str, ...] = ("simpeg", "berkas", "antrean"),
+    *,
+    small: bool = False,
+    profile: str = "trenggalek",
 ) -> SiteBuilder:
-    """A site whose schedule holds ``datasets``. Each call has repositories of its own on the vault host, so that tests
-    do not meet each other's backups; ``small`` takes the vault that fills up."""
-    template = str(lab.facts["vault"]["small_url" if small else "url"])
+    """A site over ``datasets``, which its schedule holds where the SOP has one. Each call has repositories of its own on
+    the vault host, so that tests do not meet each other's backups; ``small`` takes the vault that fills up. Kaltim's SOP
+    plans by capacity, so there sop.yml says where the vault lies."""
+    vault = lab.facts["vault"]
+    template = str(vault["small_url" if small else "url"])
     url = re.sub(r"^rest:https://[^@]*@([^/]+)/.*$", rf"rest:https://\1/{{server}}/{folder.name}/", template)
-    site = SiteBuilder(folder, vault=url)
+    site = SiteBuilder(folder, vault=url, profile=profile)
     (site.root / "trust/vault-ca.pem").write_bytes(lab.ca.read_bytes())
-    for host, entry in lab.facts["vault"]["users"].items():
+    for host, entry in vault["users"].items():
         target = site.root / "secrets" / host
         shutil.copyfile(entry["password_file"], target)
         target.chmod(0o600)
     options = '  user: "{server}"\n  user_password: {file: "secrets/{server}"}\n  ca_file: trust/vault-ca.pem\n'
+    plans = profile == "kaltim"
+    if plans:
+        options += f"  server: {vault['host']}\n  path: {vault['small_root' if small else 'root']}\n"
     site.edit(
         "sop.yml",
         "  password: {file: secrets/vault-password}\n",
@@ -52,13 +62,14 @@ def lab_site(
     )
     site.sign_trust()  # the trust is signed over where the vault is
     for name, host in lab.hosts.items():
-        if name != lab.facts["vault"]["host"]:
+        if plans or name != vault["host"]:
             site.server(
                 name, inventory=host_variables(lab, name), machine_id=host.machine_id, ssh_host_key=host.ssh_host_key
             )
     for dataset in datasets:
         site.dataset(dataset, **DATASETS[dataset])
-    site.schedule(*datasets)
+    if profile == "trenggalek":
+        site.schedule(*datasets)
     return site
 
 

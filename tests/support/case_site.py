@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from sopctl import archive, bootstrap, clock, content, fsio, requesting, signing, trust, workflow
+from sopctl import approval, archive, bootstrap, clock, content, fsio, requesting, signing, targeting, trust, workflow
+from sopctl.case import Case
 from sopctl.ledger import Ledger
 from sopctl.loading import from_yaml
 from sopctl.models import TrustFile
@@ -31,6 +32,7 @@ from tests.support.site_builder import UNIT, SiteBuilder
 Json = dict[str, Any]
 SNAPSHOT, MANIFEST = "a1" * 32, "b2" * 32
 CODE = "sha256:" + "c0" * 32
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJIWyfOSA3sROIKmFvVvy3QQdHAXdNQLr/hIyJ4HqnHX"
 SERVICE: Json = {
     "name": "web",
     "server": "srv01",
@@ -43,7 +45,11 @@ SERVICE: Json = {
 
 @dataclass
 class Paper:
-    """One document to be written. ``received`` is the ledger's time (None: the ledger does not know it)."""
+    """One document to be written. ``received`` is the ledger's time (None: the ledger does not know it).
+
+    ``data`` makes the bytes that are signed, ``signature`` what lies beside them of the true signature.
+    ``countersigns``: place (from 0) of the emergency's first document, whose link this one's body names.
+    """
 
     body: Json
     key: str
@@ -51,6 +57,9 @@ class Paper:
     namespace: Namespace = "sop-document"
     linked: bool = True
     number: int | None = None  # in the file's name, where it is not the document's own
+    data: Callable[[Json], bytes] = fsio.canonical_json
+    signature: Callable[[bytes], bytes] = bytes
+    countersigns: int | None = None
 
 
 @dataclass
@@ -99,15 +108,19 @@ class CaseSite:
             path.unlink()
         entries: list[tuple[str, str, dict[str, str]]] = []
         prev: str | None = None
+        links: list[str] = []
         for paper in papers:
             if paper.linked:
                 paper.body["prev"] = prev
-            data = fsio.canonical_json(paper.body)
-            signature = signing.sign(data, paper.namespace, self.keys / paper.key)
+            if paper.countersigns is not None:
+                paper.body["body"]["countersigns"] = links[paper.countersigns]
+            data = paper.data(paper.body)
+            signature = paper.signature(signing.sign(data, paper.namespace, self.keys / paper.key))
             name = f"{paper.number or paper.body['seq']:02d}-{paper.body['act']}.json"
             (self.folder / name).write_bytes(data)
             (self.folder / f"{name}.sig").write_bytes(signature)
             prev = fsio.sha256_bytes(data + signature)
+            links.append(prev)
             if paper.received:
                 digests = {"document": fsio.sha256_bytes(data), "signature": fsio.sha256_bytes(signature)}
                 entries.append((paper.received, f"{self.case}/{paper.body['seq']:02d}", digests))
@@ -153,8 +166,10 @@ class CaseSite:
         path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **values}), encoding="utf-8")
 
 
-def seal_backup(session: Session, dataset: str, record: str = "BKP-2020-0001-01", **changed: Any) -> Path:
-    """Seal a record that speaks of one proven backup of ``dataset``, and enter it into the ledger."""
+def seal_backup(
+    session: Session, dataset: str, record: str = "BKP-2020-0001-01", *, by: str = "pelaksana", **changed: Any
+) -> Path:
+    """Seal a record (``by`` signs it) that speaks of one proven backup of ``dataset``, and enter it into the ledger."""
     now = clock.plus(clock.now(), seconds=-60)
     stored: Json = {
         "kind": "backup", "host": "srv01", "dataset": dataset, "name": f"cadangan_{dataset}", "period": now[:7],
@@ -164,7 +179,7 @@ def seal_backup(session: Session, dataset: str, record: str = "BKP-2020-0001-01"
     }  # fmt: skip
     proven = {"kind": "verify", "dataset": dataset, "snapshot": stored["snapshot"], "ok": True, "depth": "restore",
               "finished": now, "tables": {"antrean": {"rows": 2, "checksum": "x"}}}  # fmt: skip
-    signer = session.signer("pelaksana", None)
+    signer = session.signer(by, None)
     bag = archive.seal_record(
         session.site.archive,
         record,
@@ -202,8 +217,7 @@ def build(folder: Path) -> CaseSite:
     ):
         builder.person(person, roles, "Staf", sign=False, options=options)
     builder.sign_trust()
-    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJIWyfOSA3sROIKmFvVvy3QQdHAXdNQLr/hIyJ4HqnHX"
-    builder.server("srv01", machine_id="1" * 32, ssh_host_key=key)
+    builder.server("srv01", machine_id="1" * 32, ssh_host_key=HOST_KEY)
     builder.server("srv02", machine_id="2" * 32)
     builder.dataset("antrean", engine="sqlite", server="srv01", path="/srv/app/antrean.db", services=[SERVICE])
     builder.dataset("berkas", engine="files", server="srv01", path="/srv/berkas")
@@ -214,6 +228,43 @@ def build(folder: Path) -> CaseSite:
         seal_backup(session, "berkas", "BKP-2020-0002-01")
         case = approved_case(session, builder.letter(), "antrean")
     return CaseSite(builder.root, builder.keys, case, builder)
+
+
+def build_kaltim(folder: Path) -> CaseSite:
+    """A site under Kaltim's SOP with one restore that was asked for, decided, passed on and planned."""
+    builder = SiteBuilder(folder, profile="kaltim")
+    builder.server("srv01", machine_id="1" * 32, ssh_host_key=HOST_KEY)
+    builder.dataset("antrean", engine="sqlite", server="srv01", path="/srv/app/antrean.db", services=[SERVICE])
+    builder.sign_register()
+    listed = folder / "spesifikasi.yml"
+    line = {"dataset": "antrean", "server": "srv01", "application": "antrean", "data": "antrean.db", "size": "4 kB"}
+    listed.write_text(json.dumps({"schema": "sop-specification/v1", "items": [line]}), encoding="utf-8")
+    with at_home(builder):
+        session = Session(Site(builder.root))
+        seal_backup(session, "antrean", by="pengelola")
+        asked = requesting.Asked(
+            operation="restore",
+            datasets=["antrean"],
+            unit=UNIT,
+            letter=builder.letter(),
+            letter_number="800/12/2026",
+            reason="data terhapus",
+            specification=listed,
+        )
+        case = requesting.request(session, asked, "pemohon", None)
+        decision = workflow.decision(session, True, "sesuai")
+        workflow.act(session, case.id, "decide", "administrator", None, decision)
+        workflow.act(session, case.id, "dispose", "pengawas", None, lambda *_: {"to": "pengelola", "note": ""})
+        workflow.act(session, case.id, "plan", "pengelola", None, lambda case, _: _plan(session, case))
+    return CaseSite(builder.root, builder.keys, case.id, builder)
+
+
+def _plan(session: Session, case: Case) -> Json:
+    """What ``case plan`` writes, without looking at hosts that do not exist."""
+    now = clock.now()
+    items = targeting.case_plan(session, case)["items"]
+    window = {"since": now, "until": clock.plus(now, hours=4)}
+    return {"targets": [approval.approval_target(item) for item in items], "window": window}
 
 
 def refused(site: CaseSite, capsys: pytest.CaptureFixture[str], person: str = "pelaksana") -> tuple[int, list[str]]:

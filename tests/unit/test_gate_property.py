@@ -147,6 +147,10 @@ def worlds(sop: str) -> st.SearchStrategy[World]:
     return st.builds(World, sop=st.just(sop), glass=st.sampled_from([True, True, False]), sla=policy, review=policy, authority=authority)  # fmt: skip
 
 
+import os
+from hypothesis import Phase
+EXAMPLES = int(os.environ.get("H7", "300"))
+PHASES = [Phase.explicit, Phase.generate]
 seen: Counter[str] = Counter()
 
 
@@ -163,7 +167,7 @@ def test_gate_and_rules_agree(sop: str) -> None:
     seen.clear()
     operator = CAST[sop][1]
 
-    @settings(max_examples=800)
+    @settings(max_examples=EXAMPLES, phases=PHASES)
     @given(worlds(sop), st.lists(moves(sop), min_size=3, max_size=14), st.lists(st.sampled_from(sorted(people(sop))), min_size=1), st.sampled_from(FAULTS))
     def check(world: World, tried: list[Move], operators: list[str], fault: str) -> None:
         for number, move in enumerate(tried):

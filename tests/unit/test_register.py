@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Covers sopctl.register and keeping: the keeper's one signature for all entries, sop.yml's settings, the policy."""
+"""Covers sopctl.register and keeping: the keeper's one signature for all entries, sop.yml's settings, the run key, the policy."""
 
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace as changed
 
-from sopctl import cli, clock, fsio, keeping, people, register, signing
+from sopctl import bootstrap, cli, clock, fsio, keeping, people, register, signing
 from sopctl.errors import ConfigError
 from sopctl.models import Policy, RegisterIndex, TrustFile, TrustPolicy
 from sopctl.profile import Profile
@@ -26,10 +27,10 @@ def sop(site: CaseSite, *words: str) -> int:
 
 @pytest.fixture
 def kept(site: CaseSite) -> CaseSite:
-    """A site whose register pelaksana keeps and has signed."""
-    people.add_person(Site(site.root), people.NewPerson("pelaksana", ["pengurus-aset"]))
-    site.retrust(lambda file: file)
-    assert sop(site, "asset", "sign", "--as", "pelaksana") == 0
+    """The base site; its register's keeper is pengurus, who has signed it once."""
+    signed = register.load_register(site.root)
+    assert signed
+    assert signed.index.serial == 1
     return site
 
 
@@ -47,7 +48,7 @@ def reasons(site: CaseSite, *wanted: str, highest: int | None = None, now: str |
     )
 
 
-def forge(site: CaseSite, /, key: str = "pelaksana", namespace: str = "sop-register", **values: object) -> None:
+def forge(site: CaseSite, /, key: str = "pengurus", namespace: str = "sop-register", **values: object) -> None:
     """An index signed by somebody, with ``values`` as they like it."""
     signed = register.load_register(site.root)
     assert signed
@@ -71,7 +72,7 @@ def test_one_signature_for_all(kept: CaseSite, capsys: pytest.CaptureFixture[str
     line = next(line for line in kept.ledger.lines() if line.kind == "register")
     assert (line.ref, line.digests) == ("register/1", signed.digests)
     capsys.readouterr()
-    assert sop(kept, "asset", "sign", "--as", "pelaksana") == 0
+    assert sop(kept, "asset", "sign", "--as", "pengurus") == 0
     assert "nothing to sign" in capsys.readouterr().out
     assert sop(kept, "asset", "status", "--json") == 0
     value = json.loads(capsys.readouterr().out)
@@ -95,7 +96,7 @@ def test_what_changed_is_told(kept: CaseSite, capsys: pytest.CaptureFixture[str]
     assert "register/datasets/antrean.yml is not as its keeper signed it" in said
     assert "register/servers/srv03.yml is not in the register's signed index" in said
     assert "register/datasets/berkas.yml is signed, but is gone" in said
-    assert sop(kept, "asset", "sign", "--as", "pelaksana", "--json") == 0
+    assert sop(kept, "asset", "sign", "--as", "pengurus", "--json") == 0
     value = json.loads(capsys.readouterr().out)
     assert (value["serial"], value["gone"]) == (2, ["register/datasets/berkas.yml"])
     assert reasons(kept, "servers/srv03.yml", "datasets/antrean.yml") == []
@@ -113,7 +114,7 @@ def test_only_its_keeper_signs(kept: CaseSite, capsys: pytest.CaptureFixture[str
 
 def test_what_cannot_be_read_is_not_signed(kept: CaseSite, capsys: pytest.CaptureFixture[str]) -> None:
     kept.change_yaml("register/datasets/antrean.yml", ownerunit="Bidang Lain")
-    assert sop(kept, "asset", "sign", "--as", "pelaksana") == 2
+    assert sop(kept, "asset", "sign", "--as", "pengurus") == 2
     assert "ownerunit" in capsys.readouterr().err
     path = kept.root / "register/datasets/berkas.yml"
     path.rename(kept.root / "berkas.yml")
@@ -136,12 +137,12 @@ def test_signing_broken_off_before_the_ledger(kept: CaseSite) -> None:
     forge(kept, serial=2, entries=register.digests_of(register.entry_files(kept.root)))
     assert reasons(kept) == []
     kept.change_yaml("register/datasets/antrean.yml", owner_unit="Bidang Lagi")
-    assert keeping.sign_index(kept.session, "pelaksana", None).serial == 3
+    assert keeping.sign_index(kept.session, "pengurus", None).serial == 3
 
 
 def test_a_strangers_serial_counts_for_nothing(kept: CaseSite) -> None:
     forge(kept, key="kabid", serial=999_999)
-    assert keeping.sign_index(kept.session, "pelaksana", None).serial == 2
+    assert keeping.sign_index(kept.session, "pengurus", None).serial == 2
 
 
 # --- judging ---------------------------------------------------------------------------------------------------------
@@ -178,19 +179,19 @@ def _index_edited(site: CaseSite) -> None:
 
 
 def _ended(site: CaseSite) -> None:
-    people.end(Site(site.root), "pelaksana", "pengurus-aset", clock.now())
+    people.end(Site(site.root), "pengurus", "pengurus-aset", clock.now())
     site.retrust(lambda file: file)
 
 
 def _revoked(site: CaseSite) -> None:
-    people.revoke(Site(site.root), "pelaksana", None, clock.now())
+    people.revoke(Site(site.root), "pengurus", None, clock.now())
     site.retrust(lambda file: file)
 
 
 def _service(site: CaseSite) -> None:
     def change(file: TrustFile) -> TrustFile:
         return changed(
-            file, people=[changed(one, kind="service") if one.id == "pelaksana" else one for one in file.people]
+            file, people=[changed(one, kind="service") if one.id == "pengurus" else one for one in file.people]
         )
 
     site.retrust(change)
@@ -205,7 +206,7 @@ def _service(site: CaseSite) -> None:
         (_no_index, "the register is not signed by its keeper (pengurus-aset): register/index.yml is missing"),
         (_no_signature, "register/index.yml is not signed by the register's keeper (pengurus-aset)"),
         (_index_edited, "the signature does not match the bytes"),
-        (lambda site: forge(site, key="kabid"), "is kabid's, not pelaksana's"),
+        (lambda site: forge(site, key="kabid"), "is kabid's, not pengurus's"),
         (lambda site: forge(site, namespace="sop-document"), "signed for namespace 'sop-document'"),
         (lambda site: forge(site, site="11111111-2222-3333-4444-555555555555"), "is of another site"),
         (lambda site: forge(site, issued="2999-01-01T00:00:00Z"), "was issued at 2999-01-01T00:00:00Z, now is"),
@@ -232,7 +233,7 @@ def test_no_roll_back(kept: CaseSite) -> None:
     first = {name: (kept.root / name).read_bytes() for name in (register.INDEX, f"{register.INDEX}.sig")}
     before = (kept.root / "register/datasets/antrean.yml").read_bytes()
     _edited(kept)
-    assert sop(kept, "asset", "sign", "--as", "pelaksana") == 0
+    assert sop(kept, "asset", "sign", "--as", "pengurus") == 0
     for name, data in first.items():
         (kept.root / name).write_bytes(data)
     (kept.root / "register/datasets/antrean.yml").write_bytes(before)
@@ -249,7 +250,7 @@ def test_one_serial_is_one_index(kept: CaseSite, capsys: pytest.CaptureFixture[s
     assert reasons(kept) == []
     found = keeping.register_status(kept.session).reasons
     assert found == ["register/index.yml is not the one of serial 1 that was in force before"]
-    assert sop(kept, "asset", "sign", "--as", "pelaksana") == 0
+    assert sop(kept, "asset", "sign", "--as", "pengurus") == 0
     assert keeping.register_status(kept.session).reasons == []
 
 
@@ -345,6 +346,36 @@ def test_neither_may_loosen(profile: Profile) -> None:
 
 def test_authority_must_be_in_both(profile: Profile) -> None:
     said = changed(profile, authority={"rahasia": ["kadis", "kabid"], "terbatas": ["kabid"]})
-    site = Policy(authority={"rahasia": ["kadis", "pelaksana"], "terbatas": ["kadis"], "terbuka": ["kabid"]})
+    site = Policy(authority={"rahasia": ["kadis", "pengurus"], "terbatas": ["kadis"], "terbuka": ["kabid"]})
     found = register.effective_policy(TrustPolicy(), said, site).authority
     assert found == {"rahasia": ["kadis"], "terbatas": [], "terbuka": ["kabid"]}
+
+
+# --- settings and the run key ----------------------------------------------------------------------------------------
+
+
+def test_trust_is_signed_over_settings_and_run_key(site: CaseSite) -> None:
+    file = site.session.trust.file
+    assert register.settings_reasons(file, Site(site.root).config) == []
+    public = (site.root / "trust/run.pub").read_text()
+    assert file.run_keys == [" ".join(public.split()[:2])]
+    private = site.root / "secrets/run-key"
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    assert signing.verify(b"grant", signing.sign(b"grant", "sop-grant", private), "sop-grant") == file.run_keys[0]
+    assert sorted(path.name for path in (site.root / "secrets").iterdir()) == ["run-key", "vault-password"]
+
+
+def test_run_key_is_replaced(site: CaseSite, capsys: pytest.CaptureFixture[str]) -> None:
+    before = site.session.trust.file.run_keys
+    assert sop(site, "trust", "run-key") == 2
+    assert "--replace" in capsys.readouterr().err
+    assert sop(site, "trust", "run-key", "--replace") == 0
+    assert site.session.trust.file.run_keys == before, "until it is signed"
+    bootstrap.sign_trust(Site(site.root), site.builder.root_key, 366)
+    assert len(site.session.trust.file.run_keys) == 1
+    assert site.session.trust.file.run_keys != before
+    (site.root / "trust/run.pub").unlink()
+    capsys.readouterr()
+    assert sop(site, "trust", "sign", "--key", str(site.builder.root_key)) == 0
+    assert "no trust/run.pub" in capsys.readouterr().err
+    assert site.session.trust.file.run_keys == []

@@ -1,0 +1,2 @@
+from tests.unit.attacks.forging import Table
+ATTACKS: Table = {}
