@@ -15,7 +15,7 @@ from sopctl.case import Case
 from sopctl.context import Context
 from sopctl.duties import separation
 from sopctl.examination import examine
-from sopctl.ledger import LedgerLine
+from sopctl.ledger import CLOCK_TOLERANCE, LedgerLine
 from sopctl.models import Json, Schedule, Server
 
 REVIEW_DAYS = 366
@@ -39,7 +39,7 @@ def gate_case(context: Context, case: Case, plan: Json, person: str, role: str) 
     if granted is None:
         return [*found, f"case {case.id} carries no approval"]
     approval, at = granted
-    if not case.state.emergency:
+    if not overtaken(case):
         found += approved(context, approval, plan, at, days=context.trust.file.policy.approval_days_max)
     elif not context.trust.file.policy.break_glass or context.profile.profile.break_glass is None:
         found.append("the trust allows no emergency (policy.break_glass)")
@@ -50,9 +50,14 @@ def gate_case(context: Context, case: Case, plan: Json, person: str, role: str) 
     return found + planned(context, case, plan) + targets(context, plan)
 
 
+def overtaken(case: Case) -> bool:
+    """Whether an emergency goes before approval: two operators signed it; one signature changes nothing yet."""
+    return case.state.emergency not in {"", "asked"}
+
+
 def approval_of(case: Case) -> tuple[Any, str] | None:
     """What the case was approved for and when: by the decision, or by an emergency that two operators signed."""
-    if case.state.emergency not in {"", "asked"}:
+    if overtaken(case):
         asked = case.all("emergency")
         if len(asked) != 2 or asked[1].document.body.get("countersigns") != asked[0].link:
             return None
@@ -65,7 +70,7 @@ def approval_of(case: Case) -> tuple[Any, str] | None:
 
 def planned(context: Context, case: Case, plan: Json) -> list[str]:
     """Why this run is not what was planned, in an SOP that plans; nothing to say in an emergency."""
-    if case.flow.first("plan") is None or case.state.emergency:
+    if case.flow.first("plan") is None or overtaken(case):
         return []
     filed = case.last("plan")
     if filed is None:
@@ -222,7 +227,7 @@ def _operator(context: Context, case: Case | None, person: str, role: str, allow
 def targets(context: Context, plan: Json) -> list[str]:
     """Code that the trust does not list (where it lists any), settings and register entries that are not the signed ones,
     hosts that are not registered as the plan names them, and reviews overdue where the policy blocks."""
-    found = context.settings()
+    found = [*_clock(context), *context.settings()]
     entries = [f"datasets/{item['dataset']['id']}.yml" for item in plan["items"]]
     entries += [f"servers/{planned_host['server']}.yml" for planned_host in plan["hosts"].values()]
     found += context.register(sorted(set(entries)))
@@ -240,6 +245,14 @@ def targets(context: Context, plan: Json) -> list[str]:
                 f"the register's review of {server.id} is overdue (last {server.reviewed.at if server.reviewed else 'never'})"
             )
     return found
+
+
+def _clock(context: Context) -> list[str]:
+    """Why this machine's clock is in doubt: it lies behind what the ledger has reached."""
+    reached = max((line.at for line in context.lines), default=context.now)
+    if clock.seconds_between(context.now, reached) > CLOCK_TOLERANCE.total_seconds():
+        return [f"this machine's clock says {context.now}, but the ledger already reached {reached}"]
+    return []
 
 
 def review_overdue(server: Server, now: str) -> bool:

@@ -43,13 +43,15 @@ all:
 def init_site(root: Path, profile: str, agency: str | None, vault: str) -> Site:
     """Make a new site at ``root``. UsageError when there is something already or the profile is unknown."""
     profiles = shipped()
-    if profile not in profiles:
+    if profile not in profiles and not Path(profile).is_file():
         raise UsageError(
-            f"profile {profile!r} is unknown", where="--profile", hint=f"Shipped: {', '.join(sorted(profiles))}."
+            f"profile {profile!r} is unknown",
+            where="--profile",
+            hint=f"Shipped: {', '.join(sorted(profiles))}. Or give the file of your own SOP.",
         )
     if root.exists() and any(root.iterdir()):
         raise UsageError("the folder is not empty", where=str(root), hint="Name a new folder.")
-    source = profiles[profile]
+    source = profiles.get(profile) or Path(profile)
     loaded = load_profile(source)
     words = {
         "site": str(uuid.uuid4()),

@@ -305,7 +305,10 @@ def find_case(root: Path, case_id: str, profile: Profile) -> Case:
     if not re.fullmatch(CASE_PATTERN, case_id):
         raise UsageError(f"{case_id!r} is not a case id", hint="They look like RST-2026-0001: sopctl case list.")
     folder = root / case_id.split("-")[1] / case_id
-    if folder.is_symlink() or not folder.is_dir():
+    for place in (folder.parent, folder):
+        if place.is_symlink():
+            raise ConfigError("is a link, not a folder", where=str(place), hint="Put the folder itself there.")
+    if not folder.is_dir():
         raise UsageError(f"case {case_id} does not exist", where=str(root), hint="See sopctl case list.")
     return load_case(folder, profile)
 

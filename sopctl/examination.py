@@ -6,6 +6,7 @@ Pure like the gate it serves: documents, trust, profile, register and ledger lin
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sopctl import clock
@@ -138,6 +139,8 @@ def _unsaid(context: Context, case: Case, document: Document) -> str | None:
         problem = "does not say which dataset"
     elif document.act == "plan":
         problem = _approval(body)
+    elif document.act == "attach" and not _names_a_file(body):
+        problem = "does not name a plain file"
     elif document.act in {"receive", "withdraw"} and document.actor.role != DESK:
         requester = case.request.get("requester")
         if document.actor.person != requester:
@@ -161,7 +164,22 @@ def _request(context: Context, case: Case, document: Document) -> str | None:
     if requester.unit != body["unit"]:
         return f"asks for unit {body['unit']!r}, but the trust says {requester.id} is of {requester.unit!r}"
     missing = unsaid_fields(context.profile.profile, case, body)
-    return f"lacks {'; '.join(missing)}" if missing else None
+    return _unfit(case, body) or (f"lacks {'; '.join(missing)}" if missing else None)
+
+
+def _unfit(case: Case, body: Json) -> str | None:
+    flow = case.flow
+    if body["operation"] not in {*flow.variants, *(kind for step in flow.steps for kind in step.run)} - {"any"}:
+        return f"asks for {body['operation']!r}, which this flow does not do"
+    if "letter" in body and not _names_a_file(body["letter"]):
+        return "does not name a plain file as its letter"
+    return None
+
+
+def _names_a_file(paper: Any) -> bool:
+    """Whether ``file`` is a name inside the case's attachments, and nothing that leads out of them."""
+    name = paper.get("file") if isinstance(paper, dict) else None
+    return isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) is not None
 
 
 def unsaid_fields(profile: Profile, case: Case, body: Json) -> list[str]:

@@ -137,8 +137,8 @@ class Session:
     def _register_reasons(self, wanted: list[str], lines: list[LedgerLine]) -> list[str]:
         """Why these entries are not what their keeper signed; the bytes are those that were parsed."""
         signed = register.load_register(self.site.root)
-        known = [line.digests.get("register") for line in lines if signed and line.ref == signed.ref]
-        return register.register_reasons(
+        mine = [line for line in lines if signed and (line.kind, line.ref) == (register.LEDGER_KIND, signed.ref)]
+        reasons = register.register_reasons(
             signed,
             self.trust,
             self.site.config.site,
@@ -146,8 +146,11 @@ class Session:
             self.site.register_bytes,
             wanted,
             register.highest_serial(lines),
-            known[0] if known else None,
+            mine[0].digests.get("register") if mine else None,
         )
+        if signed and not mine and not reasons and not self.reading:  # signing broke off before its line
+            self.ledger.append(register.LEDGER_KIND, signed.ref, signed.digests, unique=True)
+        return reasons
 
     @contextmanager
     def holding(self, case_id: str, who: str) -> Iterator[None]:

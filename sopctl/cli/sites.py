@@ -16,7 +16,7 @@ from sopctl.site import find_site
 
 @click.command()
 @click.argument("folder", metavar="SITE", type=click.Path(path_type=Path))
-@click.option("--profile", required=True, help="The SOP: trenggalek.")
+@click.option("--profile", required=True, help="The SOP: trenggalek, kaltim, or the file of your own.")
 @click.option("--agency", help="Name of the agency (default: the SOP's own).")
 @click.option("--vault", default="/srv/sop-vault/{server}", show_default=True, help="restic repository of a server.")
 @with_json

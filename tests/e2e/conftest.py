@@ -56,7 +56,14 @@ def proven_by_reading(site: SiteBuilder, quick: bool) -> SiteBuilder:
 
 
 @pytest.fixture(scope="module")
-def personnel(lab: Lab) -> Callable[[], None]:
+def alone(lab: Lab) -> Iterator[None]:
+    """The hosts' live data is this module's: another process that wants it waits until the module has ended."""
+    with lab.held("hosts"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def personnel(lab: Lab, alone: None) -> Callable[[], None]:
     """Makes db01's personnel database anew, a small one; it is called once for each module that asks for it."""
 
     def anew() -> None:
@@ -69,7 +76,7 @@ def personnel(lab: Lab) -> Callable[[], None]:
 
 
 @pytest.fixture(scope="module")
-def filed(lab: Lab) -> Iterator[None]:
+def filed(lab: Lab, alone: None) -> Iterator[None]:
     """file01's tree and queue as the lab made them, before and after."""
     restore_file01(lab)
     yield

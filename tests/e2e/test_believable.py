@@ -54,8 +54,8 @@ def changed(path: Path, text: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def site(make_site: Callable[..., SiteBuilder]) -> SiteBuilder:
-    """A site over db01 and file01."""
+def site(make_site: Callable[..., SiteBuilder], alone: None) -> SiteBuilder:
+    """A site over db01 and file01, whose sshd the tests stop."""
     return make_site("simpeg", "berkas", quick=True)
 
 

@@ -20,7 +20,7 @@ def test_every_role_has_a_scenario() -> None:
 
 @pytest.mark.lab
 @pytest.mark.parametrize("role", ROLES)
-def test_scenario(role: str, tmp_path: Path) -> None:
+def test_scenario(role: str, tmp_path: Path, alone: None) -> None:
     Lab.load().generate(16)
     done = run_scenario(tmp_path / f"m-{role}".replace("_", "-"), role)
     shown = f"molecule test -s {role} exited {done.returncode}\n{done.stdout[-8000:]}\n{done.stderr[-4000:]}"

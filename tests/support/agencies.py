@@ -15,6 +15,84 @@ from tests.support.site_builder import UNIT, SiteBuilder
 Json = dict[str, Any]
 
 
+THIRD = """---
+schema: sop-profile/v1
+id: kota-contoh-2025
+document:
+  nama_sop: Pengelolaan Salinan Data Elektronik
+  nomor_sop: 12/SOP/UPTD-PDE/2025
+  instansi: UPTD Pengolahan Data Elektronik Kota Contoh
+  tanggal_pembuatan: 2025-02-03
+  tanggal_efektif: 2025-03-01
+  disahkan_oleh: {jabatan: Kepala UPTD Pengolahan Data Elektronik, nama: "KEPALA UPTD"}
+  dasar_hukum: [Peraturan Wali Kota Contoh Nomor 5 Tahun 2024 tentang Pengelolaan Data Elektronik]
+  pencatatan: [Lembar pengajuan dan risalah disimpan oleh Pengadministrasi]
+roles:
+  pengaju: {title: Unit Pengaju}
+  penerima: {title: Pengadministrasi UPTD}
+  kepala-seksi: {title: Kepala Seksi Operasi}
+  sekretaris: {title: Sekretaris Daerah}
+  juru-data: {title: Juru Data}
+  penilik: {title: Penilik Mutu}
+records:
+  lembar_pengajuan: {title: Lembar Pengajuan Salinan Data, must_have: [jenis, target, alasan, kontak, batas_waktu]}
+  lembar_ajuan_pulih: {title: Lembar Pengajuan Pemulihan Data, must_have: [target, alasan, titik_pemulihan, kontak]}
+  catatan_penerusan: {title: Catatan Penerusan}
+  rancangan: {title: Rancangan Pekerjaan}
+  risalah: {title: Risalah Pekerjaan Data}
+  nota_tilik: {title: Nota Tilik}
+preflight: [asset_registered, asset_review_current]
+sod:
+  - {differ: [pengaju, kepala-seksi]}
+  - {differ: [pengaju, sekretaris]}
+  - {differ: [juru-data, penilik]}
+  - {differ: [juru-data, kepala-seksi]}
+authority: {rahasia: [sekretaris], terbatas: [kepala-seksi, sekretaris]}
+break_glass: {by: [juru-data], hours: 2, ratify: kepala-seksi}
+flows:
+  salinan:
+    trigger: request
+    variants: [backup]
+    steps:
+      - {id: s1, act: request, nomor: "1", text: Unit mengajukan penyalinan data, by: [pengaju], out: [lembar_pengajuan]}
+      - {id: s2, act: dispose, nomor: "2", text: Meneruskan pengajuan kepada Kepala Seksi, by: [penerima], needs: [lembar_pengajuan], out: [catatan_penerusan], sla: PT2H}
+      - {id: s3, act: decide, nomor: "3", text: Menyetujui atau menolak penyalinan, by: [kepala-seksi], needs: [lembar_pengajuan, catatan_penerusan], sla: P1D,
+         gate: {decide: kepala-seksi, approve: s4, reject: s7}}
+      - {id: s4, act: plan, nomor: "4", text: Menyusun rancangan pekerjaan, by: [juru-data], needs: [catatan_penerusan], out: [rancangan], sla: P1D}
+      - {id: s5, act: execute, nomor: "5", text: Menyalin data menurut rancangan, by: [juru-data], needs: [rancangan], out: [risalah], sla: P2D,
+         run: {backup: [backup, verify, name, secure]}}
+      - {id: s6, act: confirm, nomor: "6", text: Menilik hasil penyalinan, by: [penilik], needs: [risalah], out: [nota_tilik], sla: P1D,
+         gate: {decide: penilik, approve: s7, reject: s5}}
+      - {id: s7, act: inform, nomor: "7", text: Menyampaikan hasil kepada unit pengaju, by: [penerima], informs: [pengaju], sla: P1D}
+      - {id: s8, act: receive, nomor: "8", text: Unit pengaju menerima hasil, by: [pengaju], run: {any: [archive]}, end: closed}
+  pemulihan:
+    trigger: request
+    variants: [restore]
+    steps:
+      - {id: p1, act: request, nomor: "1", text: Unit mengajukan pemulihan data, by: [pengaju], out: [lembar_ajuan_pulih]}
+      - {id: p2, act: plan, nomor: "2", text: Menyusun rancangan pemulihan, by: [juru-data], needs: [lembar_ajuan_pulih], out: [rancangan], sla: P1D}
+      - {id: p3, act: decide, nomor: "3", text: Menyetujui rancangan pemulihan, by: [kepala-seksi], needs: [rancangan], sla: P1D,
+         gate: {decide: kepala-seksi, approve: p4, reject: p6, checks: [kewenangan_data]}}
+      - {id: p4, act: dispose, nomor: "4", text: Memerintahkan pelaksanaan, by: [penerima], out: [catatan_penerusan], sla: PT2H}
+      - {id: p5a, act: execute, nomor: "5a", text: Menghentikan layanan, by: [juru-data], needs: [rancangan, catatan_penerusan], sla: P1D,
+         run: {restore: [stop_service, safety_backup]}, on_failure: {restore: [start_service]}}
+      - {id: p5b, act: execute, nomor: "5b", text: Memulihkan data dan menjalankan layanan, by: [juru-data], out: [risalah], sla: P1D,
+         run: {restore: [restore, verify, start_service, health_check]}, on_failure: {restore: [rollback, start_service]}, next: p5c}
+      - {id: p5c, act: confirm, nomor: "6", text: Menilik hasil pemulihan, by: [penilik], needs: [risalah], out: [nota_tilik], sla: P1D,
+         gate: {decide: penilik, approve: p6, reject: p5a}}
+      - {id: p6, act: inform, nomor: "7", text: Menyampaikan hasil pemulihan, by: [penerima], informs: [pengaju], sla: P1D}
+      - {id: p7, act: receive, nomor: "8", text: Unit pengaju menerima hasil pemulihan, by: [pengaju], run: {any: [archive]}, end: closed}
+"""
+THIRD_PEOPLE = {
+    "pengaju": "Kepala Bagian Umum",
+    "penerima": "Pengadministrasi Umum",
+    "kepala-seksi": "Kepala Seksi Operasi",
+    "sekretaris": "Sekretaris Daerah",
+    "juru-data": "Pranata Komputer",
+    "penilik": "Auditor",
+}
+
+
 class Story:
     """A local site with datasets ``arsip`` (files) and ``antrean`` (sqlite), and what tests do to it."""
 

@@ -78,7 +78,8 @@ class SiteBuilder:
         sopctl: Sequence[str] | None = None,
         *,
         vault: str | None = None,
-        profile: str = "trenggalek",
+        profile: str | Path = "trenggalek",
+        people: Mapping[str, str] | None = None,
         path: str | None = None,
     ) -> None:
         self.folder = folder

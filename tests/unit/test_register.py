@@ -13,7 +13,7 @@ from msgspec.structs import replace as changed
 from sopctl import bootstrap, cli, clock, fsio, keeping, people, register, signing
 from sopctl.errors import ConfigError
 from sopctl.models import Policy, RegisterIndex, TrustFile, TrustPolicy
-from sopctl.profile import Profile
+from sopctl.profile import RESERVED, Profile
 from sopctl.register import SignedRegister
 from sopctl.site import Site
 from tests.support.case_site import CaseSite
@@ -143,6 +143,14 @@ def test_signing_broken_off_before_the_ledger(kept: CaseSite) -> None:
 def test_a_strangers_serial_counts_for_nothing(kept: CaseSite) -> None:
     forge(kept, key="kabid", serial=999_999)
     assert keeping.sign_index(kept.session, "pengurus", None).serial == 2
+
+
+def test_anybody_may_hold_a_reserved_role(site: CaseSite) -> None:
+    for role in RESERVED:
+        assert sop(site, "trust", "add", "kabid", "--role", role) == 0
+    site.retrust(lambda file: file)
+    believed = site.session.trust
+    assert all(believed.has_role(believed.person("kabid"), role, clock.now()) for role in RESERVED)
 
 
 # --- judging ---------------------------------------------------------------------------------------------------------

@@ -167,13 +167,6 @@ def test_add_again_prolongs(site: CaseSite) -> None:
     assert sop(site, "trust", "add", "baru", "--role", "kabid") == 2, "a new person has a position"
 
 
-def test_reserved_roles(site: CaseSite) -> None:
-    for role in ("loket", "pemilik-data", "pengurus-aset"):
-        assert sop(site, "trust", "add", "kabid", "--role", role) == 0
-    resign(site)
-    assert load(site).has_role(load(site).person("kabid"), "pengurus-aset", clock.now())
-
-
 # --- nobody is taken out ---------------------------------------------------------------------------------------------
 
 

@@ -163,7 +163,6 @@ ATTACKS: Table = {
     "register index is a link": Attack(link("register/index.yml"), "is a link"),
     "register index's signature is a link": Attack(link("register/index.yml.sig"), "is a link"),
     "sop.yml is a link": Attack(link("sop.yml"), "is a link"),
-    "ledger is a link": Attack(link("archive/ledger.jsonl"), "cannot read the ledger"),
     "attachment climbs out": Attack(
         forge(extra("attach", "pemohon", "pemohon", file="../../../sop.yml", sha256="sha256:" + "0" * 64, note="")),
         "does not name a plain file",
