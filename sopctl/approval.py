@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sopctl import clock
-from sopctl.case import Case
+from sopctl.case import Case, due_act
 from sopctl.context import Context
-from sopctl.duties import separation
+from sopctl.duties import separation, taken_back
 from sopctl.examination import examine
 from sopctl.ledger import CLOCK_TOLERANCE, LedgerLine
 from sopctl.models import Json, Schedule, Server
@@ -31,7 +31,7 @@ def gate_case(context: Context, case: Case, plan: Json, person: str, role: str) 
     found = examine(context, case)
     due = case.state.due
     if due is None or due.act != "execute":
-        what = f"{due.act} by {' or '.join(due.by)} (step {due.id})" if due else "nothing: the case is closed"
+        what = f"{due_act(due)} by {' or '.join(due.actors)} (step {due.id})" if due else "nothing: the case is closed"
         found.append(f"execution is not due; due is {what}")
         return found
     found += _operator(context, case, person, role, due.actors)
@@ -40,6 +40,7 @@ def gate_case(context: Context, case: Case, plan: Json, person: str, role: str) 
         return [*found, f"case {case.id} carries no approval"]
     approval, at = granted
     if not overtaken(case):
+        found += taken_back(context, case)
         found += approved(context, approval, plan, at, days=context.trust.file.policy.approval_days_max)
     elif not context.trust.file.policy.break_glass or context.profile.profile.break_glass is None:
         found.append("the trust allows no emergency (policy.break_glass)")
@@ -78,12 +79,11 @@ def planned(context: Context, case: Case, plan: Json) -> list[str]:
     body = filed.document.body
     found = [f"the plan is another: {reason}" for reason in _compare(body.get("targets"), plan)]
     window = body.get("window")
-    if isinstance(window, dict):
-        since, until = str(window.get("since")), str(window.get("until"))
-        if not (clock.is_time(since) and clock.is_time(until)):
-            found.append("the plan's window is not a time")
-        elif not since <= context.now <= until:
-            found.append(f"the plan's window is {since} to {until}, now is {context.now}")
+    since, until = (str(window.get(key)) if isinstance(window, dict) else "" for key in ("since", "until"))
+    if not (clock.is_time(since) and clock.is_time(until)):
+        found.append("the plan's window is not a time")
+    elif not since <= context.now <= until:
+        found.append(f"the plan's window is {since} to {until}, now is {context.now}")
     return found
 
 

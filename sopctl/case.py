@@ -136,7 +136,7 @@ class _Walk:
         self.outcome = "selesai"
         self.emergency = ""
         self._first_operator = ""
-        self._planned = self._executed = False
+        self._planned = self._begun = self._executed = False
         self._standing = False  # an execution that no inspector has sent back
 
     def step(self, document: Document) -> str:
@@ -149,6 +149,7 @@ class _Walk:
             return "" if planned and planned.id == document.step else "plans a step that the SOP does not have"
         if (document.step, document.act) != (due.id, due.act):
             return f"is {document.act} of step {document.step}, but {due.act} of step {due.id} was due"
+        self._begun = True
         if due.gate:
             decision = document.body.get("decision")
             if decision not in ("approve", "reject"):  # a list is not hashable, and a document may hold one
@@ -180,6 +181,8 @@ class _Walk:
 
     def beside(self, document: Document) -> str:
         """A document beside the SOP's steps; empty when it fits, else why not."""
+        if not self._begun:
+            return "lies before the case's first step"
         if document.act == "takeover":
             return ""
         if self.due is None:

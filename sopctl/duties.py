@@ -35,6 +35,15 @@ def separation(context: Context, case: Case, acting: tuple[str, str] | None = No
         for first, second in combinations(rule.differ, 2)
         for person in sorted(holders.get(first, set()) & holders.get(second, set()))
     ]
+    glass = [
+        identities(context, one.document.actor.person, one.document.actor.role, one.document.at)
+        for one in case.all("emergency")
+    ]
+    found += [
+        f"{person} signs an emergency twice; it needs two persons"
+        for first_signer, second_signer in combinations(glass, 2)
+        for person in sorted(first_signer & second_signer)
+    ]
     return found or [
         f"{person} executes and also decides or confirms; that takes two persons"
         for person in sorted(executed & judged)
@@ -82,7 +91,7 @@ def authority(context: Context, case: Case) -> list[str]:
     for filed in case.filed:
         document = filed.document
         if document.act == "consent":
-            if reason := _consent(context, document):
+            if reason := _consent(context, case, document):
                 found.append(f"{filed.path.name} {reason}")
             elif document.body.get("decision") == "approve":
                 consents.add(str(document.body["dataset"]))
@@ -117,6 +126,17 @@ def overstepped(context: Context, case: Case, role: str, consents: set[str]) -> 
     return found
 
 
+def taken_back(context: Context, case: Case) -> list[str]:
+    """Datasets of another unit whose owner has consented to this case no more, each named."""
+    agreed = consented(case)
+    lent = [context.datasets[one] for one in case.request.get("datasets", []) if one in context.datasets]
+    return [
+        f"{one.id} belongs to {one.owner_unit}; its owner has not consented any more"
+        for one in lent
+        if one.owner_unit != case.request.get("unit") and one.id not in agreed
+    ]
+
+
 def consented(case: Case) -> set[str]:
     """Datasets whose owner's last word in the case is yes."""
     said = {
@@ -125,7 +145,7 @@ def consented(case: Case) -> set[str]:
     return {dataset for dataset, decision in said.items() if decision == "approve"}
 
 
-def _consent(context: Context, document: Document) -> str | None:
+def _consent(context: Context, case: Case, document: Document) -> str | None:
     dataset = context.datasets.get(str(document.body.get("dataset")))
     person = next((each for each in context.trust.file.people if each.id == document.actor.person), None)
     if dataset is None:
@@ -133,4 +153,6 @@ def _consent(context: Context, document: Document) -> str | None:
     if person is None or person.unit != dataset.owner_unit:
         unit = person.unit if person else ""
         return f"consents for data of {dataset.owner_unit}, but {document.actor.person} is of {unit!r}"
+    if document.body.get("request") != case.filed[0].digest:
+        return "consents to another request (its bytes differ)"
     return None

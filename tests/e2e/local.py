@@ -73,8 +73,11 @@ def sql(path: Path, statement: str) -> list[Any]:
 
 def specification(site: SiteBuilder, *datasets: str, **changed: str) -> Path:
     """A specification list that is complete but for ``changed``."""
-    said = {"server": "srv01", "application": "Antrean tamu", "data": "basis data antrean", "size": "12 kB", **changed}
-    items = [{"dataset": dataset, **said} for dataset in datasets]
+    items = []
+    for dataset in datasets:
+        entry = json.loads((site.root / f"register/datasets/{dataset}.yml").read_text(encoding="utf-8"))
+        said = {"server": entry["server"], "application": "Layanan tamu", "data": entry["name"], "size": "12 MB"}
+        items.append({"dataset": dataset, **said, **changed})
     path = site.folder / "spesifikasi.yml"
     path.write_text(json.dumps({"schema": "sop-specification/v1", "items": items}), encoding="utf-8")
     return path

@@ -24,11 +24,12 @@ from tests.lab.controller import COMMAND, HOME, SITE, VENV, Controller, controll
 from tests.lab.hosts import Lab
 from tests.lab.site import lab_site
 from tests.support.public_python import public_python
-from tests.support.site_builder import PEOPLE, SiteBuilder
+from tests.support.site_builder import SiteBuilder
 
 pytestmark = pytest.mark.lab
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "file01"
+PEOPLE = ("pemohon", "kadis", "kabid", "pelaksana")
 SSH_KEY = f"{HOME}/.ssh/id_ed25519"
 COLLECTIONS = f"{VENV}/lib/python3.11/site-packages/sopctl/_data/collections"
 

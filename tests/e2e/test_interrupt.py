@@ -204,8 +204,9 @@ def taken_over(site: SiteBuilder, case: str, running: Running) -> None:
     assert (act["act"], act["person"], act["reason"]) == ("takeover", "pelaksana", "sopctl dimatikan kernel")
     assert act["signature"] == "valid"
     [path] = (site.root / "cases").rglob(f"{case}/*-takeover.json")
-    [lock] = json.loads(path.read_text(encoding="utf-8"))["body"]["locks"]
-    assert f"pid {running.process.pid}" in lock["holder"]
+    locks = json.loads(path.read_text(encoding="utf-8"))["body"]["locks"]
+    assert [lock["name"] for lock in locks] == [case, "dataset-simpeg"]
+    assert all(f"pid {running.process.pid}" in lock["holder"] for lock in locks), locks
     assert shown["due"]["act"] == "execute", "taking over completes no step"
     again = site.run("case", "take-over", case, "--reason", "sekali lagi", as_="pelaksana", check=False)
     one_line_error(again, 2, f"no lock of {case} is stale")
@@ -226,6 +227,7 @@ def test_kill_between_stop_and_swap(lab: Lab, site: SiteBuilder, case: str) -> N
     running = execute(site, case)
     running.until('"kind": "service"', '"host": "web01"')
     kill(running)
+    taken_over(site, case, running)
     converge(lab, site, case)
 
 

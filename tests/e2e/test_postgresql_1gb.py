@@ -73,7 +73,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(lab: Lab, make_site: Callable[..., SiteBuilder]) -> Story:
+def story(lab: Lab, alone: None, make_site: Callable[..., SiteBuilder]) -> Story:
     """Back up, run again, destroy, restore by the SOP while a user writes and another watches."""
     size = lab.generate(MEGABYTES)
     assert size > 1_000_000_000, size

@@ -61,7 +61,7 @@ def fingerprint(image: str, network: Network, secrets: Secrets) -> str:
     return digest.hexdigest()[:16]
 
 
-def _limits() -> list[str]:
+def limits() -> list[str]:
     """Limits that systemd lives with and the caller may give: runc refuses more than the caller's hard limit."""
     limits = []
     for name, kind in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
@@ -96,7 +96,7 @@ def _create(host: str, image: str, network: Network, secrets: Secrets, mark: str
     names = [f"--add-host={other}:{address}" for other, address in network.addresses.items() if other != host]
     podman(
         *("run", "--detach", "--name", name, "--hostname", host, "--systemd=always", "--label", f"{LABEL}={mark}"),
-        *("--network", network.name, "--ip", network.addresses[host], *names, *_limits(), *EXTRA.get(host, [])),
+        *("--network", network.name, "--ip", network.addresses[host], *names, *limits(), *EXTRA.get(host, [])),
         *(image, "/sbin/init"),
         timeout=120,
     )

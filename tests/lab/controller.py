@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.containers import limits
 from tests.lab.hosts import Lab
 from tests.lab.system import podman, run
 
@@ -91,7 +92,7 @@ def controller(lab: Lab, venv: Path) -> Iterator[Controller]:
     name = f"{lab.facts['prefix']}-control"
     podman("rm", "--force", "--ignore", "--time", "0", name)
     names = [f"--add-host={host.name}:{host.ip}" for host in lab.hosts.values()]
-    podman("run", "--detach", "--name", name, "--hostname", "control", "--network", lab.facts["network"]["name"], *names,
+    podman("run", "--detach", "--name", name, "--hostname", "control", "--network", lab.facts["network"]["name"], *names, *limits(),
            lab.facts["image"], "sleep", "infinity", timeout=120)  # fmt: skip
     try:
         made = Controller(name)

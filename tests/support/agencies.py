@@ -96,8 +96,8 @@ THIRD_PEOPLE = {
 class Story:
     """A local site with datasets ``arsip`` (files) and ``antrean`` (sqlite), and what tests do to it."""
 
-    def __init__(self, folder: Path, profile: str, **options: Any) -> None:
-        self.site = SiteBuilder(folder, profile=profile, **options)
+    def __init__(self, folder: Path, site: SiteBuilder) -> None:
+        self.site = site
         self.data = folder / "data"
         (self.data / "arsip/surat").mkdir(parents=True)
         for number in range(5):

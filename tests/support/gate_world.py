@@ -339,7 +339,8 @@ class World:
         asked = self.said[0] if self.said else None
         requester = "pemohon" if role == "loket" or move.twist == "for somebody" else person
         span = {"long": 40 * DAY, "short": HOUR // 2}.get(move.twist, 4 * HOUR if letter == "e" else 5 * DAY)
-        exact = move.twist not in {"other targets", "other code", "other request", "nothing"}
+        wrong = {"other targets", "nothing"} | ({"other code", "other request"} if letter in "ae" else set())
+        exact = move.twist not in wrong
         return Said(
             letter=letter,
             person=person,
@@ -347,7 +348,7 @@ class World:
             key="meja" if move.twist == "another's key" else person,
             at=at,
             received=None if move.twist == "not received" else self.now,
-            sound=move.twist not in UNSOUND,
+            sound=move.twist not in UNSOUND | ({"other request"} if letter in "gh" else set()),
             reason=move.reason,
             requester=requester,
             unit=OTHER if move.twist == "for another unit" else people(self.sop)[requester].unit,
@@ -401,7 +402,11 @@ class World:
                           "unit": said.unit, "reason": "terhapus"}  # fmt: skip
             return body | late | ({"specification": listed} if said.specified else {})
         if said.letter in "gh":
-            return {"dataset": said.datasets[-1], "decision": "approve" if said.letter == "g" else "reject"}
+            return {
+                "dataset": said.datasets[-1],
+                "decision": "approve" if said.letter == "g" else "reject",
+                "request": "sha256:0" if twist == "other request" or not self.filed else self.filed[0].digest,
+            }
         yes = {"decision": "approve" if said.letter in "acy" else "reject"} if said.letter in "ancsyz" else {}
         if not said.grant:
             return yes | late

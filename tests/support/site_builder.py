@@ -19,12 +19,15 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 Json = dict[str, Any]
 
@@ -69,7 +72,8 @@ class SiteBuilder:
 
     Places: ``root`` is the site, ``keys`` holds each person's private key under their id, ``vault`` is the folder of the
     local restic repositories, ``state_dir`` keeps the locks and journals of local datasets, ``home`` is everybody's HOME.
-    ``env`` is the whole environment of every command; tests may change it.
+    ``env`` is the whole environment of every command; tests may change it. ``profile`` is a shipped SOP or the file of
+    another, whose ``people`` (role: jabatan) begin with the requester.
     """
 
     def __init__(
@@ -104,8 +108,12 @@ class SiteBuilder:
         self._hosts: dict[str, Json] = {}
         self._datasets: list[str] = []
         self._register_changed = False
-        self.profile = profile
-        self.run("init", self.root, "--profile", profile, "--vault", vault or f"{self.vault}/{{server}}", site=False)
+        self.profile = str(profile)
+        self.people = dict(people or PEOPLE[self.profile])
+        shipped = "trenggalek" if isinstance(profile, Path) else profile
+        self.run("init", self.root, "--profile", shipped, "--vault", vault or f"{self.vault}/{{server}}", site=False)
+        if isinstance(profile, Path):
+            self._own_profile(profile)
         self._make_trust()
 
     # commands -------------------------------------------------------------------------------------------------
@@ -166,10 +174,21 @@ class SiteBuilder:
 
     # people ---------------------------------------------------------------------------------------------------
 
+    def _own_profile(self, path: Path) -> None:
+        """Put an SOP of the agency's own in the place of the shipped one, as its user must by hand."""
+        shipped = next((self.root / "profiles").glob("*.yml"))
+        shutil.copyfile(path, self.root / "profiles" / path.name)
+        self.edit("sop.yml", f"profile: {shipped.stem}", f"profile: {path.stem}")
+        names = [yaml.safe_load(each.read_text(encoding="utf-8"))["document"]["instansi"] for each in (shipped, path)]
+        self.edit("sop.yml", *names)  # the letterhead
+        self.edit("trust/trust.yml", f"{shipped.stem}:", f"{path.stem}:")
+        shipped.unlink()
+
     def _make_trust(self) -> None:
         self.run("trust", "init", "--root-key", self.root_key, "--no-passphrase", site=False)
-        for person, jabatan in PEOPLE[self.profile].items():
-            options = ["--unit", UNIT] if person == "pemohon" else []
+        requester = next(iter(self.people))
+        for person, jabatan in self.people.items():
+            options = ["--unit", UNIT] if person == requester else []
             self.person(person, [person], jabatan, sign=False, options=options)
         self.person(KEEPER, ["pengurus-aset"], "Pengurus Barang", sign=False)
         self.sign_trust()

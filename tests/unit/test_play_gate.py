@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from sopctl import approval, clock, targeting
+from sopctl import approval, clock, fsio, signing, targeting
 from sopctl import plan as plans
-from sopctl.execution import OPERATIONS, PlayGate
+from sopctl.bootstrap import RUN_PUBLIC
+from sopctl.errors import ConfigError, GateRefused
+from sopctl.execution import OPERATIONS, RUN_KEY, PlayGate
 from sopctl.models import Json, ScheduleEntry
 from sopctl.runner import Stop
 from sopctl.site import Site
@@ -80,6 +82,32 @@ def test_every_planned_step_is_granted(restore: Play, backup: Play) -> None:
                 assert answer["vault"]["password"]
     nonces = {restore.answer("quiesce.quiesced")["grant"]["grant"]["nonce"] for _ in range(2)}
     assert len(nonces) == 2
+
+
+def test_grants_are_signed_by_the_run_key_and_name_the_ledger_s_runs(site: CaseSite, restore: Play) -> None:
+    plan = fsio.sha256_bytes(fsio.canonical_json(restore.plan))
+    site.session.ledger.append("run-started", f"{site.case}/{site.case}-01", {"plan": plan})
+    given = restore.answer("restore.staged")["grant"]
+    grant, signature = given["grant"], given["grant_signature"].encode()
+    public = (site.root / RUN_PUBLIC).read_text(encoding="utf-8")
+    assert signing.verify(fsio.canonical_json(grant), signature, "sop-grant") == " ".join(public.split()[:2])
+    assert (grant["schema"], grant["execution"], grant["plan"], grant["runs"]) == ("sop/grant/v1", 1, plan, [plan])
+    assert grant["snapshot"] == restore.plan["items"][0]["snapshot"]
+    (site.folder / "09-execute.json").write_bytes(b"{}")  # what an inspector sent back is another execution
+    assert restore.answer("restore.staged")["grant"]["grant"]["execution"] == 2
+
+
+def test_run_key_that_must_not_be_used_is_told_before_a_run(site: CaseSite, restore: Play) -> None:
+    key = site.root / RUN_KEY
+    key.chmod(0o640)
+    with pytest.raises(ConfigError, match="the run key is open to others"):
+        Play(site, restore.plan)
+    key.chmod(0o600)
+    key.write_bytes((site.keys / "pelaksana").read_bytes())
+    with pytest.raises(GateRefused, match="this run key is not the one that the trust names"):
+        Play(site, restore.plan)
+    key.unlink()
+    assert Play(site, restore.plan).answer("restore.staged")["grant"]["grant_signature"] is None
 
 
 def _set(path: str, value: Any) -> Callable[[Json], None]:

@@ -129,7 +129,9 @@ ATTACKS: Table = {
     "decision with a number of a thousand digits": _decision(f'"reason": {"9" * 1000}', "is too large"),
     "decision 10,000 lists deep": _decision(_deep("[", "]"), "nested deeper than 32 levels"),
     "decision 10,000 objects deep": _decision(_deep('{"a":', "}").replace(":}", ":0}", 1), "nested deeper than 32"),
-    "decision 10,000 lists deep and never closed": _decision('"reason": ' + "[" * 10_000, "nested deeper than 32 levels"),
+    "decision 10,000 lists deep and never closed": _decision(
+        '"reason": ' + "[" * 10_000, "nested deeper than 32 levels"
+    ),
     "decision says two things": _decision(
         '"decision": "reject",\n    "decision": "approve"', "the key stands twice", '"decision": "approve"'
     ),
@@ -184,19 +186,29 @@ ATTACKS: Table = {
     "trust with a tag": Attack(trusted_by_hand(change_bytes=_tagged), "are not allowed"),
     "trust is two documents": Attack(trusted_by_hand(change_bytes=_second_document), "a second document begins here"),
     "trust 10,000 lists deep": Attack(trusted_by_hand(change_bytes=_trust_deep), "nested deeper than 32 levels"),
-    "trust with an unknown key": Attack(trusted_by_hand(change_bytes=lambda one: one + b"root: kabid\n"), "unknown key 'root'"),
-    "trust with a float": Attack(trusted_by_hand(change_bytes=lambda one: one + b"root: 1.5\n"), "is not a whole number"),
+    "trust with an unknown key": Attack(
+        trusted_by_hand(change_bytes=lambda one: one + b"root: kabid\n"), "unknown key 'root'"
+    ),
+    "trust with a float": Attack(
+        trusted_by_hand(change_bytes=lambda one: one + b"root: 1.5\n"), "is not a whole number"
+    ),
     "trust is empty": Attack(trusted_by_hand(change_bytes=lambda _: b""), "is empty"),
     "trust converted by git": Attack(rewrite("trust/trust.yml", crlf), "the trust's signature is not valid"),
     "trust is binary": Attack(rewrite("trust/trust.yml", _binary), "the trust's signature is not valid"),
     "profile converted by git": Attack(rewrite(PROFILE, crlf), "is not the one in the trust (its bytes differ)"),
     "profile with an anchor": Attack(rewrite(PROFILE, swap("roles:", "roles: &r")), "anchors (&r) are not allowed"),
-    "profile says roles twice": Attack(rewrite(PROFILE, lambda one: one + b"roles: {}\n"), "the key 'roles' stands twice"),
-    "register entry converted by git": Attack(rewrite(ENTRY, crlf), "register/datasets/antrean.yml is not as its keeper"),
+    "profile says roles twice": Attack(
+        rewrite(PROFILE, lambda one: one + b"roles: {}\n"), "the key 'roles' stands twice"
+    ),
+    "register entry converted by git": Attack(
+        rewrite(ENTRY, crlf), "register/datasets/antrean.yml is not as its keeper"
+    ),
     "register entry says two servers": Attack(rewrite(ENTRY, _register_twice), "the key 'server' stands twice"),
     "register entry in UTF-16": Attack(rewrite(ENTRY, utf16), "not UTF-8"),
     "register index converted by git": Attack(rewrite("register/index.yml", crlf), "register/index.yml is not"),
-    "register index 10,000 lists deep": Attack(rewrite("register/index.yml", _trust_deep), "nested deeper than 32 levels"),
+    "register index 10,000 lists deep": Attack(
+        rewrite("register/index.yml", _trust_deep), "nested deeper than 32 levels"
+    ),
     "sop.yml says two time zones": Attack(
         rewrite("sop.yml", lambda one: one + b"timezone: Asia/Jayapura\n"), "the key 'timezone' stands twice"
     ),

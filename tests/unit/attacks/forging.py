@@ -12,12 +12,12 @@ from typing import Any, Literal
 import yaml
 from msgspec.structs import replace as changed
 
-from sopctl import beside, clock, fsio, requesting, signing, workflow
+from sopctl import beside, fsio, requesting, signing, workflow
 from sopctl.case import Case
 from sopctl.loading import from_yaml
 from sopctl.models import Key, Person, TrustFile, to_json
 from sopctl.signing import Namespace
-from tests.support.case_site import CaseSite, Json, Paper
+from tests.support.case_site import CaseSite, Paper
 from tests.support.site_builder import UNIT
 
 Spoil = Callable[[CaseSite], None]
@@ -329,5 +329,3 @@ def after(prepare: Spoil, *then: Spoil) -> Spoil:
 def twin(site: CaseSite, number: int) -> CaseSite:
     """The same site seen with another case."""
     return replace(site, case=f"{site.case[:-4]}{number:04d}")
-
-

@@ -16,7 +16,6 @@ from tests.unit.attacks.forging import (
     REQUEST,
     Attack,
     Table,
-    after,
     asked,
     body,
     disposed,
@@ -130,10 +129,10 @@ def _rolled_back(site: CaseSite) -> None:
     _git_took_the_case_back(site, site.papers())
 
 
-
-
 ATTACKS: Table = {
-    "request dropped": Attack(forge(_first_dropped), "document 1 is dispose of step r2, but request of step r1 was due"),
+    "request dropped": Attack(
+        forge(_first_dropped), "document 1 is dispose of step r2, but request of step r1 was due"
+    ),
     "everything dropped": Attack(_all_dropped, "the ledger knows 3 documents of"),
     "approved twice": Attack(forge(_approved_twice), "document 4 is decide of step r3, but execute of step r4 was due"),
     "rejected and then approved": Attack(
@@ -143,9 +142,12 @@ ATTACKS: Table = {
         forge(_decided_without_disposition), "document 2 is decide of step r2, but dispose of step r2 was due"
     ),
     "confirmed where nothing is confirmed": Attack(
-        forge(extra("confirm", "kabid", "kabid", "r3", decision="approve")), "document 4 is confirm of step r3, but execute"
+        forge(extra("confirm", "kabid", "kabid", "r3", decision="approve")),
+        "document 4 is confirm of step r3, but execute",
     ),
-    "executed twice": Attack(forge(_executed_by_hand), "document 5 is execute of step r4, but inform of step r6b was due"),
+    "executed twice": Attack(
+        forge(_executed_by_hand), "document 5 is execute of step r4, but inform of step r6b was due"
+    ),
     "executed and informed": Attack(forge(_executed_and_informed), "execute is not due"),
     "withdrawn by the requester": Attack(_withdrawn, "the case is closed (dibatalkan)"),
     "withdrawn, and the withdrawal taken out": Attack(_withdrawal_taken_out, "the ledger knows 4 documents of"),
@@ -155,33 +157,41 @@ ATTACKS: Table = {
         forge(_request_edited_afterwards), "the approval is of another request (its bytes differ)"
     ),
     "approval names no request": Attack(
-        forge(lambda _, papers: papers[DECIDE].body["body"]["approval"].pop("request")), "the approval is of another request"
+        forge(lambda _, papers: papers[DECIDE].body["body"]["approval"].pop("request")),
+        "the approval is of another request",
     ),
     "folder under another number": Attack(_folder_from_the_year_before, "01-request.json is document 1 of"),
     "folder and documents under another number": Attack(_renumbered, "01-request.json was never received by sopctl"),
     "decision of another agency": Attack(forge(_another_agencys_case), "03-decide.json is of another site"),
-    "case id climbs out": Attack(forge(head(DECIDE, case="../../../etc")), "03-decide.json is document 3 of ../../../etc"),
+    "case id climbs out": Attack(
+        forge(head(DECIDE, case="../../../etc")), "03-decide.json is document 3 of ../../../etc"
+    ),
     "case id is a link's": Attack(forge(head(REQUEST, case="RST-2026-0001/.")), "01-request.json is document 1 of"),
     "side document in a step's place": Attack(
         forge(extra("attach", "pemohon", "pemohon", "r4", file="a.pdf")), "the SOP has no step 'r4' with act attach"
     ),
-    "step in a side document's place": Attack(forge(head(DECIDE, step="-")), "document 3 is decide of step -, but decide of step r3"),
+    "step in a side document's place": Attack(
+        forge(head(DECIDE, step="-")), "document 3 is decide of step -, but decide of step r3"
+    ),
     "clock set back behind the ledger": Attack(_clock_set_back, "this machine's clock says"),
     "approval ends before it begins": Attack(forge(_valid_in_the_past), "the approval held until"),
     "approval has no validity": Attack(
         forge(lambda _, papers: papers[DECIDE].body["body"]["approval"].pop("valid_until")), "is not a time"
     ),
     "approval's validity is a number": Attack(
-        forge(lambda _, papers: papers[DECIDE].body["body"]["approval"].update(valid_until=99999999999)), "is not a time"
+        forge(lambda _, papers: papers[DECIDE].body["body"]["approval"].update(valid_until=99999999999)),
+        "is not a time",
     ),
     "approval names no code": Attack(
-        forge(lambda _, papers: papers[DECIDE].body["body"]["approval"].pop("code")), "the code differs from the approved"
+        forge(lambda _, papers: papers[DECIDE].body["body"]["approval"].pop("code")),
+        "the code differs from the approved",
     ),
     "approval names no targets": Attack(
         forge(lambda _, papers: papers[DECIDE].body["body"]["approval"].pop("targets")), "does not say what it approves"
     ),
     "approval of an empty list": Attack(
-        forge(lambda _, papers: papers[DECIDE].body["body"]["approval"].update(targets=[])), "dataset antrean was not approved"
+        forge(lambda _, papers: papers[DECIDE].body["body"]["approval"].update(targets=[])),
+        "dataset antrean was not approved",
     ),
     "approval's target is a word": Attack(
         forge(lambda _, papers: papers[DECIDE].body["body"]["approval"].update(targets=["antrean"])),
@@ -206,9 +216,17 @@ ATTACKS: Table = {
     "requests a dataset that does not exist": Attack(
         forge(body(REQUEST, datasets=["antrean", "simpeg"])), "dataset simpeg is not in the register"
     ),
-    "requests a path": Attack(forge(body(REQUEST, datasets=["../antrean"])), "dataset ../antrean is not in the register"),
-    "requests another operation": Attack(forge(body(REQUEST, operation="backup")), "asks for 'backup', which this flow does not do"),
-    "requests an operation nobody knows": Attack(forge(body(REQUEST, operation="hapus")), "asks for 'hapus', which this flow does not do"),
+    "requests a path": Attack(
+        forge(body(REQUEST, datasets=["../antrean"])), "dataset ../antrean is not in the register"
+    ),
+    "requests another operation": Attack(
+        forge(body(REQUEST, operation="backup")), "asks for 'backup', which this flow does not do"
+    ),
+    "requests an operation nobody knows": Attack(
+        forge(body(REQUEST, operation="hapus")), "asks for 'hapus', which this flow does not do"
+    ),
     "request gives no reason": Attack(forge(without(REQUEST, "reason")), "01-request.json does not say 'reason'"),
-    "request is empty": Attack(forge(lambda _, papers: papers[REQUEST].body.update(body={})), "does not say which datasets"),
+    "request is empty": Attack(
+        forge(lambda _, papers: papers[REQUEST].body.update(body={})), "does not say which datasets"
+    ),
 }

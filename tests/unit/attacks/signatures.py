@@ -128,7 +128,9 @@ def _run_key(site: CaseSite, papers: list[Paper]) -> None:
 def _other_role_of_the_same_person(site: CaseSite, papers: list[Paper]) -> None:
     """The decider's role is given to the head of the agency, who disposed, after the decision was made."""
     later = clock.plus(papers[DECIDE].body["at"], minutes=1)
-    site.retrust(person("kadis", lambda one: changed(one, roles=[*one.roles, changed(one.roles[0], role="kabid", since=later)])))
+    site.retrust(
+        person("kadis", lambda one: changed(one, roles=[*one.roles, changed(one.roles[0], role="kabid", since=later)]))
+    )
     by(DECIDE, "kadis", "kabid")(site, papers)
 
 
@@ -137,7 +139,9 @@ ATTACKS: Table = {
     "signature empty": Attack(forge(signature(DECIDE, lambda _: b"")), "signature of kabid is not valid"),
     "signature is text": Attack(forge(signature(DECIDE, lambda _: b"disetujui\n")), "signature of kabid is not valid"),
     "signature cut off": Attack(forge(signature(DECIDE, lambda one: one[:-40])), "signature of kabid is not valid"),
-    "signature with a letter changed": Attack(forge(signature(DECIDE, swap("AAAA", "AAAB"))), "signature of kabid is not"),
+    "signature with a letter changed": Attack(
+        forge(signature(DECIDE, swap("AAAA", "AAAB"))), "signature of kabid is not"
+    ),
     "signature of another document": Attack(forge(_another_documents), "signature of kabid is not valid"),
     "signature of the request removed": Attack(gone("CASE/01-request.json.sig"), "is not signed"),
     "signature twice in one file": Attack(forge(signature(DECIDE, lambda one: one + one)), "signature of kabid is not"),
@@ -146,11 +150,15 @@ ATTACKS: Table = {
     "signed with the site's run key": Attack(forge(_run_key), "held for nobody at"),
     "signed by the operator for the decider": Attack(forge(key(DECIDE, "pelaksana")), "is pelaksana's, not kabid's"),
     "signed by a service": Attack(forge(by(DECIDE, "robot", "kabid")), "robot is a service identity"),
-    "signed by the keeper of the register": Attack(forge(by(DECIDE, "pengurus", "kabid")), "pengurus did not hold kabid"),
+    "signed by the keeper of the register": Attack(
+        forge(by(DECIDE, "pengurus", "kabid")), "pengurus did not hold kabid"
+    ),
     "signed as keeper of the register": Attack(
         forge(by(DECIDE, "pengurus", "pengurus-aset")), "step r3 is for kabid, not pengurus-aset"
     ),
-    "disposition signed by the decider": Attack(forge(by(DISPOSE, "kabid", "kabid")), "step r2 is for kadis, not kabid"),
+    "disposition signed by the decider": Attack(
+        forge(by(DISPOSE, "kabid", "kabid")), "step r2 is for kadis, not kabid"
+    ),
     "request signed by the operator": Attack(
         forge(by(REQUEST, "pelaksana", "pelaksana")), "names pemohon as requester, but pelaksana signed it"
     ),
@@ -168,7 +176,9 @@ ATTACKS: Table = {
     "person in look-alike letters": Attack(forge(by(DECIDE, LOOKALIKE, "kabid", "kabid")), "is not in the trust"),
     "person in capitals": Attack(forge(by(DECIDE, "KABID", "kabid", "kabid")), "person 'KABID' is not in the trust"),
     "person with a space behind": Attack(forge(by(DECIDE, "kabid ", "kabid", "kabid")), "person 'kabid ' is not in"),
-    "person with a zero-width letter": Attack(forge(by(DECIDE, "kabid\u200b", "kabid", "kabid")), "is not in the trust"),
+    "person with a zero-width letter": Attack(
+        forge(by(DECIDE, "kabid\u200b", "kabid", "kabid")), "is not in the trust"
+    ),
     "person with a NUL": Attack(forge(by(DECIDE, "kabid\0x", "kabid", "kabid")), "is not in the trust"),
     "person is nobody": Attack(forge(by(DECIDE, "", "kabid", "kabid")), "person '' is not in the trust"),
     "role in look-alike letters": Attack(forge(by(DECIDE, "kabid", LOOKALIKE)), "step r3 is for kabid, not"),
@@ -183,7 +193,9 @@ ATTACKS: Table = {
     "role given afterwards": Attack(forge(_other_role_of_the_same_person), "kadis did not hold kabid at"),
     "signed again by its author after a change": Attack(_signed_again, "03-decide.json was never received"),
     "approval of another case put in": Attack(_replayed_approval, "03-decide.json is document 3 of RST-"),
-    "approval of another case put in and entered": Attack(_replayed_and_entered, "03-decide.json is document 3 of RST-"),
+    "approval of another case put in and entered": Attack(
+        _replayed_and_entered, "03-decide.json is document 3 of RST-"
+    ),
     "allowed_signers names another key": Attack(forge(_signers_edited), "held for nobody at"),
     "allowed_signers lets everybody in": Attack(forge(_signers_wildcard), "is pelaksana's, not kabid's"),
 }

@@ -27,9 +27,7 @@ ALL = {f"{theme}: {name}": attack for theme, table in TABLES.items() for name, a
 
 @pytest.mark.usefixtures("nothing_starts")
 @pytest.mark.parametrize("attack", ALL.values(), ids=ALL.keys())
-def test_attack_is_refused(
-    attack: Attack, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_attack_is_refused(attack: Attack, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
     site: CaseSite = request.getfixturevalue(attack.base)
     attack.spoil(site)
     code, reasons = refused(site, capsys, attack.person)
