@@ -16,6 +16,8 @@ from sopctl.models import CASE_PATTERN, Document, SideAct
 from sopctl.profile import BreakGlass, Flow, Profile, Step, forwarding
 
 _NAME = re.compile(r"(\d\d)-([a-z]+)\.json")
+#: what a writer that was killed left of a document or signature that never came to be (fsio.write_atomic)
+_UNFINISHED = re.compile(r"\.\d\d-[a-z]+\.json(\.sig)?\.[0-9a-f]{12}\.tmp")
 MAX_DOCUMENTS = 99
 SIDE_ACTS: tuple[str, ...] = get_args(SideAct)
 #: "step" of a side document
@@ -181,20 +183,19 @@ class _Walk:
 
     def beside(self, document: Document) -> str:
         """A document beside the SOP's steps; empty when it fits, else why not."""
-        if not self._begun:
-            return "lies before the case's first step"
-        if document.act == "takeover":
-            return ""
-        if self.due is None:
-            return "lies behind the end of the flow"
-        if document.act == "withdraw":
-            if self._standing or self.emergency:
-                return "withdraws what was executed already"
-            self.due, self.outcome = None, "dibatalkan"
-        elif document.act == "emergency":
+        scheduled = self._flow.steps[0].act != "request"
+        if document.act == "takeover" and (self._begun or scheduled):
+            return ""  # a scheduled run may die before its first document
+        if not self._begun or self.due is None:
+            return "lies behind the end of the flow" if self._begun else "lies before the case's first step"
+        if document.act == "emergency":
             return self._emergency(document)
-        elif document.act == "ratify":
+        if document.act == "ratify":
             return self._ratify(document)
+        if document.act == "withdraw" and (self._standing or self.emergency):
+            return "withdraws what was executed already"
+        if document.act == "withdraw":
+            self.due, self.outcome = None, "dibatalkan"
         return ""
 
     def _ratify(self, document: Document) -> str:
@@ -283,7 +284,7 @@ def load_case(folder: Path, profile: Profile) -> Case:
         mode = path.lstat().st_mode
         if path.name == "attachments" and stat.S_ISDIR(mode):
             continue
-        if path.name.endswith(".json.sig") and stat.S_ISREG(mode):
+        if stat.S_ISREG(mode) and (path.name.endswith(".json.sig") or _UNFINISHED.fullmatch(path.name)):
             continue
         if not stat.S_ISREG(mode) or not _NAME.fullmatch(path.name):
             raise ConfigError("does not belong into a case folder", where=str(path), hint="Move it away.")

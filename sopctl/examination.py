@@ -68,13 +68,10 @@ def examine_one(context: Context, case: Case, filed: Filed, pending: bool = Fals
     allowed = may_file(context.profile.profile, case, document)
     if not allowed:
         return [f"{name}: the SOP has no step {document.step!r} with act {document.act}"]
-    if problem := _unsaid(context, case, document):
+    if problem := _by_service(context, case, document) or _unsaid(context, case, document):
         return [f"{name} {problem}"]
     if document.actor.role not in allowed:
         return [f"{name}: step {document.step} is for {' or '.join(allowed)}, not {document.actor.role}"]
-    signer = next((person for person in context.trust.file.people if person.id == document.actor.person), None)
-    if signer and signer.kind == "service" and (case.request or document.act != "execute"):
-        return [f"{name}: {signer.id} is a service identity, which executes what the schedule allows and nothing else"]
     reasons = context.trust.reasons(
         filed.data,
         filed.signature,
@@ -84,6 +81,13 @@ def examine_one(context: Context, case: Case, filed: Filed, pending: bool = Fals
         sorted({document.at, received}),
     )
     return [f"{name}: {reason}" for reason in reasons]
+
+
+def _by_service(context: Context, case: Case, document: Document) -> str | None:
+    signer = next((person for person in context.trust.file.people if person.id == document.actor.person), None)
+    if signer and signer.kind == "service" and (case.request or document.act != "execute"):
+        return f"is signed by {signer.id}, a service identity: it executes what the schedule allows and nothing else"
+    return None
 
 
 def may_file(profile: Profile, case: Case, document: Document) -> list[str]:

@@ -125,7 +125,8 @@ def _check(session: Session, asked: Asked) -> None:
         raise UsageError(f"{asked.letter_date!r} is not a date", where="--letter-date", hint="Write it as 2026-11-22.")
     if asked.operation == "restore":
         for dataset in asked.datasets:
-            vault.choose(vault.catalogue(site), dataset, asked.point)
+            for remark in vault.choose(vault.catalogue(site), dataset, asked.point)[1]:
+                session.say(f"{dataset}: {remark}")
 
 
 def _requester(session: Session, asked: Asked, signer: Person, role: str, roles: list[str]) -> Person:

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from sopctl import approval, clock, fsio, vault
+from sopctl import approval, clock, fsio, locks, vault
 from sopctl import case as cases
 from sopctl import plan as plans
 from sopctl import schedule as schedules
 from sopctl.case import Case
-from sopctl.errors import GateRefused, UsageError
+from sopctl.errors import GateRefused, SopctlError, UsageError
 from sopctl.execution import execute
 from sopctl.models import Json, ScheduleEntry
 from sopctl.running import Executed, finish
@@ -64,8 +65,14 @@ def run_schedule(
         )
         case = Case(f"CEK-{year}-{checks + 1:04d}", site.cases, flow_name, flow, [], site.profile.profile.break_glass)
     else:
-        folder = cases.create_folder(site.cases, "backup", year)
-        case = Case(folder.name, folder, flow_name, flow, [], site.profile.profile.break_glass)
+        case = _broken_off(session, flow_name) or Case(
+            (folder := cases.create_folder(site.cases, "backup", year)).name,
+            folder,
+            flow_name,
+            flow,
+            [],
+            site.profile.profile.break_glass,
+        )
     try:
         plan = plans.backup_plan(site, case.id, entries, clock.now(), session.policy.verify)
         run = execute(session, plan, decide, signer, check=check, progress=progress)
@@ -73,6 +80,19 @@ def run_schedule(
     finally:
         if not check:
             _drop_unused(session, case)
+
+
+def _broken_off(session: Session, flow_name: str) -> Case | None:
+    """A scheduled case whose run was ended from outside: nobody else can bring it to an end, so this run goes on with it."""
+    busy = {lock.case for lock in locks.peek(session.site.state) if lock.state == "held"}
+    for folder in cases.case_folders(session.site.cases):
+        if folder.name in busy or any(folder.glob("*-request.json")) or any(folder.glob("*-execute.json")):
+            continue
+        if any(folder.iterdir()) or approval.executions(session.context(), folder.name):
+            with suppress(SopctlError):  # one that cannot be read stops no backup; `case list` tells of it
+                if (case := session.case(folder.name)).flow_name == flow_name:
+                    return case
+    return None
 
 
 def _drop_unused(session: Session, case: Case) -> None:

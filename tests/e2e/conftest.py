@@ -35,9 +35,7 @@ def make_site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
     """
     names: list[str] = []
 
-    def make(
-        *datasets: str, small: bool = False, quick: bool = False, profile: str = "trenggalek"
-    ) -> SiteBuilder:
+    def make(*datasets: str, small: bool = False, quick: bool = False, profile: str = "trenggalek") -> SiteBuilder:
         names.append(f"e2e-{secrets.token_hex(4)}")
         folder = tmp_path_factory.mktemp("site") / names[-1]
         folder.mkdir()

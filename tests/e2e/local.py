@@ -7,20 +7,33 @@ import copy
 import json
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from sopctl.fsio import canonical_json
 from tests.e2e.checks import Done
 from tests.support.site_builder import UNIT, SiteBuilder
 
 
 def copied(site: SiteBuilder, folder: Path) -> SiteBuilder:
-    """The same site at ``folder``, with the same people, vault and data, to be spoilt and thrown away."""
+    """The same site at ``folder``, with the same people and vault, to be spoilt and thrown away.
+
+    Data and host state are made as they were at the first copy: the copies' cases have the same numbers, and a host that
+    has seen one of them would take the next one's for its repetition.
+    """
     other = copy.copy(site)
     other.root = folder / "site"
     shutil.copytree(site.root, other.root, symlinks=True)
+    for place in (site.folder / "data", site.state_dir):
+        first = site.folder / f"{place.name}-first"
+        if not first.exists():
+            place.mkdir(exist_ok=True)
+            shutil.copytree(place, first)
+        shutil.rmtree(place)
+        shutil.copytree(first, place)
     return other
 
 
@@ -127,21 +140,12 @@ def resign(site: SiteBuilder, case: str, name: str, key: str | None = None, **bo
 
     The ledger still knows the old bytes.
     """
-    import subprocess
-
     [path] = (site.root / "cases").rglob(f"{case}/{name}")
     document = json.loads(path.read_text(encoding="utf-8"))
     document["body"] |= body
-    path.write_bytes(canonical(document))
+    path.write_bytes(canonical_json(document))
     signature = path.with_name(f"{name}.sig")
     signature.unlink()
     private = site.keys / (key or document["actor"]["person"])
     command = ["ssh-keygen", "-Y", "sign", "-q", "-n", "sop-document", "-f", str(private), str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-
-
-def canonical(value: Any) -> bytes:
-    """JSON as sopctl writes it."""
-    from sopctl.fsio import canonical_json
-
-    return canonical_json(value)

@@ -9,93 +9,36 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.checks import evidence, vault_files, wait_until
-from tests.e2e.test_check_mode import HOSTS, LISTING, cases, everything
+from tests.e2e.checks import evidence, wait_until
+from tests.e2e.operator_desk import (
+    ROOT,
+    Desk,
+    Json,
+    arguments,
+    changed_nothing,
+    differences,
+    module_task,
+    play,
+    quick_state,
+    with_environment,
+    with_own_files,
+)
+from tests.e2e.test_check_mode import everything
 from tests.lab.hosts import Lab
 from tests.support.site_builder import SiteBuilder
 
 pytestmark = pytest.mark.lab
-Json = dict[str, Any]
-ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = Path("ansible_collections/diskominfo/sop")
-BIN = Path(sys.executable).parent
 NO_RUN = "no sopctl holds a run open"
 RESTORE = "diskominfo.sop.restore"
-
-
-@dataclass
-class Desk:
-    """What the operator has: the site, an executed case's inventory, an approved case, an own folder to work in."""
-
-    lab: Lab
-    site: SiteBuilder
-    inventory: Json
-    used: str
-    approved: str
-    folder: Path
-    env: dict[str, str] = field(default_factory=dict)
-
-    def plan(self, case: str, change: Callable[[Json], None] = lambda _: None) -> Path:
-        """An inventory as sopctl generates it, for that case; ``change`` gets its hosts in sop_targets."""
-        made = json.loads(json.dumps(self.inventory).replace(self.used, case))
-        change(made["all"]["children"]["sop_targets"]["hosts"])
-        path = self.folder / "plan.json"
-        path.write_text(json.dumps(made), encoding="utf-8")
-        return path
-
-    def share(self, dataset: str = "antrean") -> tuple[str, Json]:
-        """Host and planned item of a dataset."""
-        hosts = self.inventory["all"]["children"]["sop_targets"]["hosts"]
-        return next(
-            (host, item) for host in hosts for item in hosts[host]["sop_plan"] if item["dataset"]["id"] == dataset
-        )
-
-    def run(
-        self, program: str, *words: str | Path, case: str | None = None, stdin: str = "", plan: Path | None = None
-    ) -> str:
-        """Run ``ansible`` or ``ansible-playbook`` with the operator's SSH key, at a terminal; returns what it said."""
-        command = [
-            str(BIN / program),
-            "-i",
-            str(self.lab.inventory),
-            "-i",
-            str(plan or self.plan(case or self.approved)),
-        ]
-        command += [str(word) for word in words]
-        env = {
-            "PATH": f"{BIN}:{os.environ['PATH']}",
-            "HOME": str(self.site.home),
-            "LC_ALL": "C.UTF-8",
-            "TERM": "dumb",
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-            "ANSIBLE_PIPELINING": "True",
-            "ANSIBLE_NOCOLOR": "1",
-            "PYTHONPYCACHEPREFIX": str(self.folder / "pyc"),
-            **self.env,
-        }
-        # script gives it a terminal: --step and the debugger ask nobody without one
-        shell = ["script", "-qec", " ".join(map(_quoted, command)), "/dev/null"]
-        given = subprocess.Popen(
-            shell, cwd=self.folder, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        said, _ = given.communicate(stdin.encode(), timeout=300)
-        return said.decode("utf-8", "replace").replace("\r", "")
-
-
-def _quoted(word: str) -> str:
-    return "'" + word.replace("'", "'\\''") + "'"
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +58,6 @@ def sites_desk(
     approved = site.approved("simpeg", "antrean")
     with lab.held("data"):
         yield Desk(lab, site, inventory, used, approved, tmp_path_factory.mktemp("none"))
-
-
-def quick_state(lab: Lab, site: SiteBuilder) -> Json:
-    """Files with their digests, services, databases, the vault and the site's cases: what takes a second."""
-    with ThreadPoolExecutor() as pool:
-        listings = list(pool.map(lambda name: lab.exec(name, LISTING).splitlines(), HOSTS))
-    state: Json = dict(zip(HOSTS, listings, strict=True))
-    return {**state, "vault": vault_files(lab, site), "databases": lab.databases(), "cases": cases(site)}
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +80,7 @@ def desk(sites_desk: Desk, last_state: list[Json], tmp_path: Path) -> Iterator[D
     yield made
     before, now = last_state[0], quick_state(made.lab, made.site)
     last_state[0] = now  # so that a change is told once, where it was made
-    assert {name: _differences(before[name], now[name]) for name in now if now[name] != before[name]} == {}
-
-
-def _differences(before: Any, after: Any) -> Any:
-    if isinstance(before, list) and isinstance(after, list):
-        return sorted(set(map(str, before)) ^ set(map(str, after)))
-    return (before, after)
+    assert {name: differences(before[name], now[name]) for name in now if now[name] != before[name]} == {}
 
 
 def _longer(hosts: Json) -> None:
@@ -165,15 +94,6 @@ def _other_path(hosts: Json) -> None:
 def _no_case(hosts: Json) -> None:
     for host in hosts.values():
         del host["sop_case"]
-
-
-def play(desk: Desk, *tasks: Json, **keys: Any) -> Path:
-    """A play of the operator's own over the planned hosts."""
-    path = desk.folder / "own.yml"
-    path.write_text(
-        json.dumps([{"hosts": "sop_targets", "gather_facts": False, "tasks": list(tasks), **keys}]), encoding="utf-8"
-    )
-    return path
 
 
 ROLE: Json = {"ansible.builtin.include_role": {"name": RESTORE}}
@@ -216,10 +136,10 @@ WAYS: dict[str, Callable[[Desk], str]] = {
         play(desk, {"ansible.builtin.include_role": {"name": "diskominfo.sop.service_control"}, "vars": {"service_control_state": "stopped"}}),
     ),
     "check mode switched off inside a check": lambda desk: desk.run(
-        "ansible-playbook", play(desk, _module_task(desk, "service_state", "stopped", check_mode=False), check_mode=False), "--check"
+        "ansible-playbook", play(desk, module_task(desk, "service_state", "stopped", check_mode=False), check_mode=False), "--check"
     ),
     "ad-hoc include_role": lambda desk: desk.run("ansible", "sop_targets", "-m", "ansible.builtin.include_role", "-a", f"name={RESTORE}"),
-    "task debugger": lambda desk: _with(desk, ANSIBLE_ENABLE_TASK_DEBUGGER="True").run(
+    "task debugger": lambda desk: with_environment(desk, ANSIBLE_ENABLE_TASK_DEBUGGER="True").run(
         "ansible-playbook",
         play(desk, ROLE),
         stdin="task.args['grant'] = {'grant': {'operation': 'restore.staged'}}\nr\nr\ntask.args.pop('grant', 0)\nr\nc\nc\nc\nc\nc\n",
@@ -229,60 +149,18 @@ WAYS: dict[str, Callable[[Desk], str]] = {
     ),
     "strategy free": lambda desk: desk.run("ansible-playbook", play(desk, ROLE, strategy="ansible.builtin.free")),
     "serial and force_handlers": lambda desk: desk.run("ansible-playbook", play(desk, ROLE, serial=1, force_handlers=True)),
-    "async": lambda desk: desk.run("ansible-playbook", play(desk, _module_task(desk, "service_state", "stopped", **{"async": 60, "poll": 0}))),
-    "a local ansible.cfg": lambda desk: _here(desk, {}).run("ansible-playbook", RESTORE),
-    "./collections": lambda desk: _here(desk, {"ANSIBLE_COLLECTIONS_PATH": "./collections"}).run("ansible-playbook", RESTORE),
-    "ANSIBLE_COLLECTIONS_PATH": lambda desk: _here(desk, {"ANSIBLE_COLLECTIONS_PATH": str(desk.folder / "collections")}).run(
+    "async": lambda desk: desk.run("ansible-playbook", play(desk, module_task(desk, "service_state", "stopped", **{"async": 60, "poll": 0}))),
+    "a local ansible.cfg": lambda desk: with_own_files(desk, {}).run("ansible-playbook", RESTORE),
+    "./collections": lambda desk: with_own_files(desk, {"ANSIBLE_COLLECTIONS_PATH": "./collections"}).run("ansible-playbook", RESTORE),
+    "ANSIBLE_COLLECTIONS_PATH": lambda desk: with_own_files(desk, {"ANSIBLE_COLLECTIONS_PATH": str(desk.folder / "collections")}).run(
         "ansible-playbook", play(desk, ROLE)
     ),
-    "ANSIBLE_RUN_TAGS and ANSIBLE_SKIP_TAGS": lambda desk: _with(desk, ANSIBLE_RUN_TAGS="all,never", ANSIBLE_SKIP_TAGS="always").run(
+    "ANSIBLE_RUN_TAGS and ANSIBLE_SKIP_TAGS": lambda desk: with_environment(desk, ANSIBLE_RUN_TAGS="all,never", ANSIBLE_SKIP_TAGS="always").run(
         "ansible-playbook", play(desk, ROLE)
     ),
 }  # fmt: skip
 #: ways in which no task of ours is reached at all
 SILENT = {"async", "--tags", "--start-at-task in a role", "grant in extra-vars", "no case"}
-
-
-def _with(desk: Desk, **env: str) -> Desk:
-    desk.env = env
-    return desk
-
-
-def _here(desk: Desk, env: dict[str, str]) -> Desk:
-    """A local ansible.cfg, and a copy of the collection beside it."""
-    shutil.copytree(ROOT / "collections", desk.folder / "collections", ignore=shutil.ignore_patterns("__pycache__"))
-    lines = [
-        "[defaults]",
-        "collections_path = ./collections",
-        "host_key_checking = False",
-        "gathering = smart",
-    ]
-    (desk.folder / "ansible.cfg").write_text("\n".join([*lines, "[tags]", "skip = always", ""]), encoding="utf-8")
-    desk.env = env
-    return desk
-
-
-def _module_task(desk: Desk, module: str, state: str | None, **keys: Any) -> Json:
-    return {f"diskominfo.sop.{module}": _arguments(desk, module, state), "delegate_to": "web01", **keys}
-
-
-def _arguments(desk: Desk, module: str, state: str | None) -> Json:
-    """What the approved case's own run would give the module."""
-    _host, item = desk.share()
-    args: Json = {"case": desk.approved, **({"state": state} if state else {})}
-    if module == "service_state":
-        return {**args, "service": item["services"][0]["service"]}
-    args["dataset"] = item["dataset"]
-    if module in {"restore_dataset", "verify_dataset"}:
-        args |= {name: item[name] for name in ("snapshot", "manifest_snapshot")}
-    return args | ({"period": "2026-11", "name": "tangan"} if module == "backup_dataset" else {})
-
-
-def changed_nothing(said: str) -> None:
-    """No task told of a change (the states are compared besides)."""
-    assert "CHANGED" not in said, said
-    assert not [line for line in said.splitlines() if "changed=" in line and "changed=0" not in line], said
-    assert "changed: [" not in said, said
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -307,9 +185,7 @@ MODULES = [
 )
 def test_module_ad_hoc(module: str, state: str | None, desk: Desk) -> None:
     host = desk.share()[0]
-    said = desk.run(
-        "ansible", host, "-m", f"diskominfo.sop.{module}", "-a", json.dumps(_arguments(desk, module, state))
-    )
+    said = desk.run("ansible", host, "-m", f"diskominfo.sop.{module}", "-a", json.dumps(arguments(desk, module, state)))
     assert NO_RUN in said, said
     assert "FAILED" in said
     changed_nothing(said)
@@ -326,8 +202,8 @@ def test_module_without_its_action_plugin(module: str, state: str, desk: Desk) -
     library = desk.folder / "library"
     library.mkdir()
     shutil.copyfile(ROOT / "collections" / COLLECTION / f"plugins/modules/{module}.py", library / f"own_{module}.py")
-    said = _with(desk, ANSIBLE_LIBRARY=str(library)).run(
-        "ansible", desk.share()[0], "-m", f"own_{module}", "-a", json.dumps(_arguments(desk, module, state))
+    said = with_environment(desk, ANSIBLE_LIBRARY=str(library)).run(
+        "ansible", desk.share()[0], "-m", f"own_{module}", "-a", json.dumps(arguments(desk, module, state))
     )
     assert "refused: no grant for" in said, said
     changed_nothing(said)

@@ -193,7 +193,11 @@ def alive(pid: int) -> bool:
 def taken_over(site: SiteBuilder, case: str, running: Running) -> None:
     """The dead command's locks stop everybody, by name, until somebody looks and signs for taking them over."""
     execution = ("case", "execute", case)
-    said = [f"held by pelaksana on {socket.gethostname()} (pid {running.process.pid}, since ", f"for {case}", "take-over"]
+    said = [
+        f"held by pelaksana on {socket.gethostname()} (pid {running.process.pid}, since ",
+        f"for {case}",
+        "take-over",
+    ]
     for _ in range(2):  # asking again does not wear the refusal out
         one_line_error(site.run(*execution, as_="pelaksana", check=False), 11, "ended without letting go", *said)
     before = len(site.run_json("case", "show", case)["documents"])

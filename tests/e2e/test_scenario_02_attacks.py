@@ -85,13 +85,13 @@ def unsigned(case: CaseSite) -> None:
 
 
 def by_the_operator(case: CaseSite) -> None:
-    decision(case, lambda body: None, "pelaksana")
+    decision(case, lambda _: None, "pelaksana")
 
 
 def by_a_stranger(case: CaseSite) -> None:
     if not (case.keys / "asing").exists():
         case.builder.make_key("asing")
-    decision(case, lambda body: None, "asing")
+    decision(case, lambda _: None, "asing")
 
 
 def in_the_operator_s_name(case: CaseSite) -> None:
@@ -221,13 +221,13 @@ def profile_edited(case: CaseSite) -> None:
 
 
 def vault_elsewhere(case: CaseSite) -> None:
-    case.edit("sop.yml", "url: rest:https://", "url: rest:https://evil.invalid@")
+    case.edit("sop.yml", "{server}/", "{server}/lain-")
 
 
 ATTACKS: dict[Callable[[CaseSite], None], tuple[str, ...]] = {
     unsigned: (APPROVAL, "not signed"),
     by_the_operator: (APPROVAL, "kabid"),
-    by_a_stranger: (APPROVAL, "kabid"),
+    by_a_stranger: (APPROVAL, "held for nobody"),
     in_the_operator_s_name: (APPROVAL, "pelaksana", "kabid"),
     of_another_namespace: (APPROVAL, "namespace"),
     expired: ("the approval held until 2026-01-08",),
@@ -267,9 +267,7 @@ def test_scenario_02_refused_without_a_connection(
 
 
 @pytest.mark.parametrize("person", ["kabid", "kadis", "pemohon", "pengurus"])
-def test_scenario_02_not_by_anybody_else(
-    case: CaseSite, listening: Callable[[], dict[str, int]], person: str
-) -> None:
+def test_scenario_02_not_by_anybody_else(case: CaseSite, listening: Callable[[], dict[str, int]], person: str) -> None:
     before = listening()
     refused(case.builder.run("case", "execute", case.case, as_=person, check=False), person, "pelaksana")
     assert listening() == before

@@ -74,7 +74,9 @@ def test_scenario_01_rejected(site: SiteBuilder) -> None:
         case = requested(site, "restore", "antrean")
         site.run("case", "dispose", case, as_="kadis")
         site.run("case", "decide", case, "--reject", "--reason", "jenis data di luar kewenangan", as_="kabid")
-        refused(site.run("case", "execute", case, as_="pelaksana", check=False), "execute is not due", "inform", "pelaksana")
+        refused(
+            site.run("case", "execute", case, as_="pelaksana", check=False), "execute is not due", "inform", "pelaksana"
+        )
         site.run("case", "inform", case, as_="pelaksana")
         refused(site.run("case", "receive", case, as_="kadis", check=False), "pemohon")
         site.run("case", "receive", case, as_="pemohon")
@@ -161,7 +163,14 @@ def test_scenario_04_authority(site: SiteBuilder) -> None:
         site.run(*decide, as_="kabid")
     site.run("case", "execute", case, as_="pelaksana")
     shown = site.run_json("case", "show", case)
-    assert [row["act"] for row in shown["documents"]] == ["request", "dispose", "consent", "consent", "decide", "execute"]
+    assert [row["act"] for row in shown["documents"]] == [
+        "request",
+        "dispose",
+        "consent",
+        "consent",
+        "decide",
+        "execute",
+    ]
 
 
 def test_scenario_04_kind_of_data(site: SiteBuilder) -> None:

@@ -135,4 +135,3 @@ def test_9_second_account_with_the_same_nip(story: Story) -> None:
     assert done.returncode == 2, done.stderr
     assert "one NIP under two persons" in done.stderr
     site.sign_trust()
-

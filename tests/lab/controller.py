@@ -1,4 +1,7 @@
-"""A controller in the lab: a container with sopctl in control mode, accounts of people, and the account that owns the site."""
+"""A controller in control mode, and a server of its own to act on: containers beside the lab's, for one test module.
+
+They are not the lab's hosts, so that nobody else's run meets an enrolled host.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from pathlib import Path
 
 from tests.lab.containers import limits
 from tests.lab.hosts import Lab
-from tests.lab.system import podman, run
+from tests.lab.system import inspect, podman, run
 
 HOME = "/srv/sop"
 SITE = f"{HOME}/site"
@@ -53,6 +56,12 @@ class Controller:
             done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         )
 
+    @property
+    def ip(self) -> str:
+        """Its address in the lab's network."""
+        found = inspect("container", self.name) or {}
+        return str(next(iter(found["NetworkSettings"]["Networks"].values()))["IPAddress"])
+
     def home(self, user: str) -> str:
         """An account's home."""
         return {"root": "/root", "sop": HOME}.get(user, f"/home/{user}")
@@ -87,15 +96,38 @@ class Controller:
 
 
 @contextmanager
-def controller(lab: Lab, venv: Path) -> Iterator[Controller]:
-    """Start a controller with the sopctl of ``venv`` (made with the system's Python); it is removed afterwards."""
-    name = f"{lab.facts['prefix']}-control"
+def container(lab: Lab, role: str, command: Sequence[str]) -> Iterator[Controller]:
+    """A container of the lab's image on the lab's network; it is removed afterwards."""
+    name = f"{lab.facts['prefix']}-{role}"
     podman("rm", "--force", "--ignore", "--time", "0", name)
     names = [f"--add-host={host.name}:{host.ip}" for host in lab.hosts.values()]
-    podman("run", "--detach", "--name", name, "--hostname", "control", "--network", lab.facts["network"]["name"], *names, *limits(),
-           lab.facts["image"], "sleep", "infinity", timeout=120)  # fmt: skip
+    podman("run", "--detach", "--name", name, "--hostname", role, "--network", lab.facts["network"]["name"], *names, *limits(),
+           lab.facts["image"], *command, timeout=120)  # fmt: skip
     try:
-        made = Controller(name)
+        yield Controller(name)
+    finally:
+        podman("rm", "--force", "--ignore", "--time", "0", name)
+
+
+@contextmanager
+def server(lab: Lab) -> Iterator[Controller]:
+    """A server that Ansible reaches as it reaches the lab's: an ordinary user with sudo, and the lab's SSH key."""
+    setup = (
+        "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; mkdir -p /run/sshd; "
+        "od -An -N16 -tx1 /dev/urandom | tr -d ' \\n' >/etc/machine-id; exec /usr/sbin/sshd -D -e"
+    )
+    with container(lab, "server", ["sh", "-c", setup]) as made:
+        made.root("until test -s /etc/machine-id; do sleep 0.1; done; useradd --create-home --shell /bin/bash sopop")
+        made.root("install -d -m 0700 -o sopop -g sopop /home/sopop/.ssh; umask 077; cat >/home/sopop/.ssh/authorized_keys; "
+                  "chown sopop: /home/sopop/.ssh/authorized_keys; echo 'sopop ALL=(ALL:ALL) NOPASSWD: ALL' >/etc/sudoers.d/sopop",
+                  lab.private_key.with_suffix(".pub").read_bytes())  # fmt: skip
+        yield made
+
+
+@contextmanager
+def controller(lab: Lab, venv: Path) -> Iterator[Controller]:
+    """Start a controller with the sopctl of ``venv`` (made with the system's Python)."""
+    with container(lab, "control", ["sleep", "infinity"]) as made:
         made.put(venv, VENV)
         made.root(
             # the scripts name the interpreter of where they were made
@@ -106,5 +138,3 @@ def controller(lab: Lab, venv: Path) -> Iterator[Controller]:
             f"printf %s {shlex.quote(CONTROL)} >/etc/sopctl/control.yml"
         )
         yield made
-    finally:
-        podman("rm", "--force", "--ignore", "--time", "0", name)

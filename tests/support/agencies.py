@@ -143,7 +143,12 @@ class Story:
         return path
 
     def ask(
-        self, operation: str, *datasets: str, specification: Path | None = None, as_: str = "pemohon", more: tuple[str, ...] = ()
+        self,
+        operation: str,
+        *datasets: str,
+        specification: Path | None = None,
+        as_: str = "pemohon",
+        more: tuple[str, ...] = (),
     ) -> subprocess.CompletedProcess[str]:
         """``sopctl case request``, whatever comes of it."""
         words = [word for dataset in datasets for word in ("--dataset", dataset)]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -25,7 +26,19 @@ from sopctl.context import Context
 from sopctl.examination import examine
 from sopctl.ledger import LedgerLine
 from sopctl.models import (
-    Actor, Calendar, Dataset, Document, Key, Person, Policy, Review, RoleHolding, Server, TrustFile, TrustPolicy, to_json,
+    Actor,
+    Calendar,
+    Dataset,
+    Document,
+    Key,
+    Person,
+    Policy,
+    Review,
+    RoleHolding,
+    Server,
+    TrustFile,
+    TrustPolicy,
+    to_json,
 )  # fmt: skip
 from sopctl.profile import LoadedProfile, load_profile, shipped
 from sopctl.trust import Trust
@@ -50,7 +63,9 @@ ACTS = {
     "s": "confirm", "i": "inform", "r": "receive", "o": "attach", "t": "takeover", "g": "consent", "h": "consent",
     "w": "withdraw", "e": "emergency", "y": "ratify", "z": "ratify",
 }  # fmt: skip
-LETTERS = {"decide": "a", "confirm": "c", "ratify": "y"} | {act: letter for letter, act in ACTS.items() if letter in "qdpxirotwe"}
+LETTERS = {"decide": "a", "confirm": "c", "ratify": "y"} | {
+    act: letter for letter, act in ACTS.items() if letter in "qdpxirotwe"
+}
 
 
 def stamp(moment: int) -> str:
@@ -229,13 +244,14 @@ def _trust(sop: str, glass: bool) -> Trust:
 
 @dataclass
 class World:
-    """One case of one SOP. ``fault``: what is not as it should be when the gate is asked."""
+    """One case of one SOP. ``fault``: what is not as it should be when the gate is asked; ``lax``: an SOP that separates nobody."""
 
     sop: str
     glass: bool = True
     sla: Any = "warn"
     review: Any = "warn"
     authority: dict[str, list[str]] = field(default_factory=dict)
+    lax: bool = False
     now: int = NOON
     said: list[Said] = field(default_factory=list)
     filed: list[Filed] = field(default_factory=list)
@@ -257,6 +273,8 @@ class World:
             return [fault] if self.fault == fault else []
 
         profile = loaded(self.sop)
+        if self.lax:
+            profile = LoadedProfile(msgspec.structs.replace(profile.profile, sod=[]), profile.digest, profile.path)
         server = Server(
             "sop-server/v1", "srv01", "srv01", machine_id="1" * 32, ssh_host_key="key",
             reviewed=None if self.fault == "not reviewed" else Review("2026-11-01", "pengurus"),
@@ -335,7 +353,8 @@ class World:
         at = self.now - (1200 if move.twist == "backdated" else 0)
         role = self._role(letter, me)
         if move.twist == "another role":
-            role = CAST[self.sop][0 if role != CAST[self.sop][0] else 1]
+            decider, operator, _ = CAST[self.sop]
+            role = operator if role == decider else decider
         asked = self.said[0] if self.said else None
         requester = "pemohon" if role == "loket" or move.twist == "for somebody" else person
         span = {"long": 40 * DAY, "short": HOUR // 2}.get(move.twist, 4 * HOUR if letter == "e" else 5 * DAY)
@@ -397,7 +416,10 @@ class World:
     def _body(self, said: Said, twist: str) -> Json:
         late = {"late": {"reason": "banyak permintaan"}} if said.reason else {}
         if said.letter == "q":
-            listed = [{"dataset": name, "server": "srv01", "application": "web", "data": "tabel", "size": "1 GB"} for name in said.datasets]
+            listed = [
+                {"dataset": name, "server": "srv01", "application": "web", "data": "tabel", "size": "1 GB"}
+                for name in said.datasets
+            ]
             body: Json = {"operation": "restore", "datasets": list(said.datasets), "point": "latest", "requester": said.requester,
                           "unit": said.unit, "reason": "terhapus"}  # fmt: skip
             return body | late | ({"specification": listed} if said.specified else {})
@@ -407,7 +429,7 @@ class World:
                 "decision": "approve" if said.letter == "g" else "reject",
                 "request": "sha256:0" if twist == "other request" or not self.filed else self.filed[0].digest,
             }
-        yes = {"decision": "approve" if said.letter in "acy" else "reject"} if said.letter in "ancsyz" else {}
+        yes: Json = {"decision": "approve" if said.letter in "acy" else "reject"} if said.letter in "ancsyz" else {}
         if not said.grant:
             return yes | late
         before = [one for one in self.filed if one.document.act == "emergency"]
@@ -430,7 +452,16 @@ class World:
         return yes | late | body | ({"reason": "mendesak"} if said.letter == "e" else {})
 
 
-UNSOUND = {"another site", "another case", "no step", "another SOP", "unchained", "another purpose", "altered", "edited"}
+UNSOUND = {
+    "another site",
+    "another case",
+    "no step",
+    "another SOP",
+    "unchained",
+    "another purpose",
+    "altered",
+    "edited",
+}
 TWISTS = sorted(
     UNSOUND
     | {"another's key", "not received", "backdated", "another role", "for somebody", "for another unit", "unspecified"}

@@ -10,27 +10,38 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from sopctl import signing
 from tests.support.gate_world import CAST, DATASETS, DAY, FAULTS, HOUR, TWISTS, Move, Said, World, people
 
 # --- the rules, restated: one letter an act ---------------------------------------------------------------------------
 # q request, d dispose, a approve, n reject, p plan, x execute, c confirm, s send back, i inform, r receive; beside them:
 # o attach, t take over, g/h the owner consents or refuses, w withdraw, e emergency, y/z ratify or censure.
 ORDER, AGAIN = {"trenggalek": "qda", "kaltim": "qadp"}, {"trenggalek": "", "kaltim": "(xs)*"}
-AGAIN_PLANNED = {"trenggalek": "", "kaltim": "p*(xsp*)*"}  # without an emergency, what was sent back may be planned anew
+AGAIN_PLANNED = {
+    "trenggalek": "",
+    "kaltim": "p*(xsp*)*",
+}  # without an emergency, what was sent back may be planned anew
 BY = {
     "trenggalek": {"qwr": "pemohon loket", "d": "kadis", "anyz": "kabid", "xite": "pelaksana"},
-    "kaltim": {"qw": "pemohon loket", "anyzi": "administrator", "d": "pengawas", "pxte": "pengelola", "cs": "pemeriksa"},
+    "kaltim": {
+        "qw": "pemohon loket",
+        "anyzi": "administrator",
+        "d": "pengawas",
+        "pxte": "pengelola",
+        "cs": "pemeriksa",
+    },
 }
 APART = {"trenggalek": ["pelaksana kabid", "pemohon kabid"],
          "kaltim": ["pemohon administrator", "administrator pengelola", "pengelola pemeriksa"]}  # fmt: skip
-HOURS = {"trenggalek": {"daxir": 24, "n": 24}, "kaltim": {"andcs": 0.25, "p": 1, "x": 24}}
+HOURS: dict[str, dict[str, float]] = {"trenggalek": {"daxir": 24, "n": 24}, "kaltim": {"andcs": 0.25, "p": 1, "x": 24}}
 RESERVED = "loket pemilik-data pengurus-aset"
 
 
@@ -39,7 +50,9 @@ def of(table: dict[str, str], letter: str) -> list[str]:
 
 
 def holds(sop: str, person: str, role: str, *times: int) -> bool:
-    return all(any(one.role == role and one.since <= at <= one.until for one in people(sop)[person].roles) for at in times)
+    return all(
+        any(one.role == role and one.since <= at <= one.until for one in people(sop)[person].roles) for at in times
+    )
 
 
 def humans(sop: str, person: str, role: str) -> set[str]:
@@ -53,7 +66,9 @@ def believed(world: World, one: Said) -> bool:
         return False
     everybody = " ".join([*BY[sop].values(), RESERVED]).split()
     allowed = everybody if one.letter == "o" else ["pemilik-data"] if one.letter in "gh" else of(BY[sop], one.letter)
-    key_good = all(me.key_since <= at <= me.key_until and (me.revoked is None or at < me.revoked) for at in (one.at, one.received))
+    key_good = all(
+        me.key_since <= at <= me.key_until and (me.revoked is None or at < me.revoked) for at in (one.at, one.received)
+    )
     asked = one.letter != "q" or (one.unit == people(sop)[one.requester].unit and (one.specified or sop != "kaltim")
                                   and (one.role == "loket" or one.requester == one.person))  # fmt: skip
     owner = one.letter not in "gh" or me.unit == DATASETS[one.datasets[-1]][0]
@@ -66,11 +81,13 @@ def in_order(sop: str, said: list[Said]) -> bool:
     if said[0].letter != "q":
         return False
     if len(tail) == 2:  # an emergency goes before approval, and is looked at once, after it was executed
-        return ORDER[sop].startswith(head + tail[0]) and bool(re.fullmatch(AGAIN[sop], re.sub("(?<=[xs])[yz]", "", tail[1], count=1)))
+        return ORDER[sop].startswith(head + tail[0]) and bool(
+            re.fullmatch(AGAIN[sop], re.sub("(?<=[xs])[yz]", "", tail[1], count=1))
+        )
     return bool(re.fullmatch(ORDER[sop] + AGAIN_PLANNED[sop], head + "".join(tail))) and not (tail and "x" in head)  # fmt: skip
 
 
-def apart(sop: str, said: list[Said]) -> bool:
+def apart(sop: str, said: list[Said], lax: bool) -> bool:
     by: dict[str, set[str]] = defaultdict(set)
     for one in said:
         if one.letter == "q":
@@ -78,11 +95,13 @@ def apart(sop: str, said: list[Said]) -> bool:
         if one.role not in RESERVED and one.letter != "t":
             for what in (one.role, "did" if one.letter in "xe" else "judged" if one.letter in "ancsyz" else ""):
                 by[what] |= humans(sop, one.person, one.role)
-    return not any(by[first] & by[second] for first, second in map(str.split, [*APART[sop], "did judged"]))
+    return not any(
+        by[first] & by[second] for first, second in map(str.split, [*([] if lax else APART[sop]), "did judged"])
+    )
 
 
 def owners_agree(world: World, said: list[Said]) -> bool:
-    yes = set()
+    yes: set[str] = set()
     for one in said:
         yes = yes | {one.datasets[-1]} if one.letter == "g" else yes - {one.datasets[-1]} if one.letter == "h" else yes
         for unit, kind, name in ((*DATASETS[name], name) for name in said[0].datasets if one.letter == "a"):
@@ -97,15 +116,23 @@ def in_time(world: World, said: list[Said]) -> bool:
     limits = [
         (last, one, next((hours * HOUR for letters, hours in HOURS[world.sop].items() if what in letters), None))
         for last, one in pairwise(row)
-        for what in ("x" if one.letter == "p" and last.letter in "ps" else one.letter)  # planned anew while execution is due
+        for what in (
+            "x" if one.letter == "p" and last.letter in "ps" else one.letter
+        )  # planned anew while execution is due
     ]
-    return world.sla == "warn" or not any(limit and (one.received or 0) - (last.received or 0) > limit and not one.reason for last, one, limit in limits)
+    return world.sla == "warn" or not any(
+        limit and (one.received or 0) - (last.received or 0) > limit and not one.reason for last, one, limit in limits
+    )
 
 
 def granted(world: World, said: list[Said]) -> bool:
     broken = [one for one in said if one.letter == "e"]
     two = len(broken) == 2
-    word = [broken[0]] if two else [one for one in said if one.letter == "a"] + [one for one in said if one.letter == "p"][-1:]
+    word = (
+        [broken[0]]
+        if two
+        else [one for one in said if one.letter == "a"] + [one for one in said if one.letter == "p"][-1:]
+    )
     longest = 4 * HOUR if two else 30 * DAY
     return (
         not two or (world.glass and broken[1].countersigns and not humans(world.sop, broken[0].person, broken[0].role) & humans(world.sop, broken[1].person, broken[1].role))
@@ -122,7 +149,7 @@ def may_execute(world: World, person: str, role: str) -> bool:
         (not world.fault or (world.fault == "not reviewed" and world.review == "warn"))
         and said and all(believed(world, one) for one in said) and in_order(world.sop, said)
         and role in of(BY[world.sop], "x") and holds(world.sop, person, role, world.now)
-        and people(world.sop)[person].kind == "person" and apart(world.sop, [*said, mine])
+        and people(world.sop)[person].kind == "person" and apart(world.sop, [*said, mine], world.lax)
         and owners_agree(world, said) and in_time(world, said) and granted(world, said)
     )  # fmt: skip
 
@@ -132,7 +159,18 @@ def may_execute(world: World, person: str, role: str) -> bool:
 
 SCRIPTS = {
     "trenggalek": ["qdaxir", "qdaxir", "qgdax", "qdnir", "qeexyir", "qdeexizr", "qedax", "qotda", "qghgda"],
-    "kaltim": ["qadpxc", "qadpxsxsx", "qgadpx", "qni", "qeexsyx", "qadpeexszx", "qeadpxs", "qaotdp", "qghgadp", "qadppxspx"],
+    "kaltim": [
+        "qadpxc",
+        "qadpxsxsx",
+        "qgadpx",
+        "qni",
+        "qeexsyx",
+        "qadpeexszx",
+        "qeadpxs",
+        "qaotdp",
+        "qghgadp",
+        "qadppxspx",
+    ],
 }
 SOME = st.sampled_from([("antrean",), ("antrean",), ("keuangan",), ("antrean", "keuangan")])
 WAIT = st.sampled_from([60, 60, 600, 1200, 2 * HOUR, 5 * HOUR, DAY + 60, 6 * DAY])
@@ -145,11 +183,20 @@ def moves(sop: str) -> st.SearchStrategy[list[Move]]:
     twist = st.one_of(st.just(""), st.sampled_from(TWISTS))
     change = st.fixed_dictionaries({"letter": letter, "person": person, "twist": twist, "wait": WAIT, "reason": st.booleans(), "force": st.booleans()})  # fmt: skip
     edit = st.tuples(st.integers(0, 8), st.sampled_from(["put", "put", "change", "change", "drop"]), change)
-    return st.builds(_edited, st.sampled_from(SCRIPTS[sop]), SOME, st.lists(edit, max_size=3))
+    several = st.sampled_from(["rangkap", "kembar", "wakil", "pengganti"])
+    one_human = st.tuples(several, st.sets(st.sampled_from("qadpxcseiy"), min_size=2, max_size=3))
+    edits = st.lists(edit, max_size=3)
+    return st.builds(_edited, st.sampled_from(SCRIPTS[sop]), SOME, edits, st.one_of(st.none(), st.none(), one_human))
 
 
-def _edited(script: str, datasets: tuple[str, ...], edits: list[tuple[int, str, dict[str, Any]]]) -> list[Move]:
-    found = [Move(letter, datasets=datasets) for letter in script]
+def _edited(
+    script: str,
+    datasets: tuple[str, ...],
+    edits: list[tuple[int, str, dict[str, Any]]],
+    one_human: tuple[str, set[str]] | None,
+) -> list[Move]:
+    who, letters = one_human or (".", set())
+    found = [Move(letter, who if letter in letters else ".", datasets=datasets) for letter in script]
     for place, how, change in edits:
         at = place % len(found)
         if how == "drop" and len(found) > 1:
@@ -164,39 +211,44 @@ def worlds(sop: str) -> st.SearchStrategy[World]:
     decider = CAST[sop][0]
     authority = st.sampled_from([{}, {}, {"rahasia": []}, {"terbatas": [decider], "rahasia": [decider]}])
     policy = st.sampled_from(["warn", "warn", "block"])
-    return st.builds(World, sop=st.just(sop), glass=st.sampled_from([True, True, False]), sla=policy, review=policy, authority=authority)  # fmt: skip
+    return st.builds(World, sop=st.just(sop), lax=st.sampled_from([False, False, True]), glass=st.sampled_from([True, True, False]), sla=policy, review=policy, authority=authority)  # fmt: skip
 
 
-import os
-from hypothesis import Phase
-EXAMPLES = int(os.environ.get("H7", "300"))
+#: no shrinking: the edits of a script are short already, and shrinking takes minutes
 PHASES = [Phase.explicit, Phase.generate]
-seen: Counter[str] = Counter()
+EXAMPLES = 600
 
 
-def agree(world: World, person: str, role: str) -> None:
+def agree(world: World, person: str, role: str) -> bool:
+    """Ask both; whether they allow it."""
     reasons, allowed = world.gate(person, role), may_execute(world, person, role)
     word = "".join(one.letter for one in world.said)
     assert (reasons == []) == allowed, f"{word} by {person}: rules {allowed}, gate {reasons}\n{world.said}"
-    if allowed:
-        seen[re.sub("[otgh]", "", word)] += 1
+    return allowed
 
 
 @pytest.mark.parametrize("sop", ["trenggalek", "kaltim"])
-def test_gate_and_rules_agree(sop: str) -> None:
-    seen.clear()
+def test_gate_and_rules_agree(sop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the gate reads every document anew at each question; the same signature over the same bytes is computed once
+    monkeypatch.setattr(signing, "verify", cache(signing.verify))
+    seen: Counter[str] = Counter()
     operator = CAST[sop][1]
+    askers = st.lists(st.sampled_from(sorted(people(sop))), min_size=1)
 
     @settings(max_examples=EXAMPLES, phases=PHASES)
-    @given(worlds(sop), moves(sop), st.lists(st.sampled_from(sorted(people(sop))), min_size=1), st.sampled_from(FAULTS))
-    def check(world: World, tried: list[Move], operators: list[str], fault: str) -> None:
+    @given(worlds(sop), moves(sop), askers, st.sampled_from(FAULTS))
+    def check(world: World, tried: list[Move], others: list[str], fault: str) -> None:
         for number, move in enumerate(tried):
             world.try_(move)
-            agree(world, operator, operator)
-            agree(world, "kedua", operator)
-            agree(world, operators[number % len(operators)], operator)
+            for person in (operator, "kedua", others[number % len(others)]):
+                if agree(world, person, operator):
+                    seen["".join(one.letter for one in world.said if one.letter not in "otgh")] += 1
         world.fault = fault
         agree(world, "kedua", operator)
 
     check()
-    print(sop, sum(seen.values()), seen)
+    # without cases that may be executed, in every way there is, the agreement would be worth nothing
+    ways = (
+        ["qda", "qee", "qdee", "qeda"] if sop == "trenggalek" else ["qadp", "qadpxs", "qadpp", "qee", "qeexs", "qeadp"]
+    )
+    assert min(seen[way] for way in ways) >= 10, seen

@@ -14,6 +14,7 @@ from msgspec.structs import replace as changed
 from sopctl import cli, clock, examination, fsio, requesting, standing, targeting, workflow
 from sopctl.errors import ConfigError, GateRefused, UsageError
 from sopctl.ledger import Ledger
+from sopctl.models import Act
 from tests.support.case_site import CaseSite, seal_backup
 
 Words = list[str]
@@ -169,7 +170,7 @@ def test_requester_does_not_decide(site: CaseSite, letter: Path) -> None:
 
 def test_rejected_case_is_closed_and_sealed(site: CaseSite, letter: Path) -> None:
     case = ask(site, letter)
-    steps: list[tuple[str, str, Callable[..., Any]]] = [
+    steps: list[tuple[Act, str, Callable[..., Any]]] = [
         ("dispose", "kadis", lambda *_: {"to": "", "note": ""}),
         ("decide", "kabid", workflow.decision(site.session, False, "bukan kewenangan")),
         ("inform", "pelaksana", lambda *_: {"status": "ditolak", "text": "", "to": "pemohon"}),

@@ -93,9 +93,8 @@ def _consent_afterwards(_: CaseSite, papers: list[Paper]) -> None:
 
 
 def _withdrawn_before_the_decision(site: CaseSite, papers: list[Paper]) -> None:
-    extra("consent", "kadis", "pemilik-data", at=CONSENT + 1, dataset="antrean", decision="reject", reason="tidak")(
-        site, papers
-    )
+    said = {**papers[CONSENT].body["body"], "decision": "reject", "reason": "tidak"}
+    extra("consent", "kadis", "pemilik-data", at=CONSENT + 1, **said)(site, papers)
 
 
 def _withdrawn_after_the_decision(site: CaseSite) -> None:
@@ -177,7 +176,7 @@ ATTACKS: Table = {
         after(lent, forge(_withdrawn_before_the_decision)), "its owner has not consented"
     ),
     "owner's consent taken back after the decision": Attack(
-        _withdrawn_after_the_decision, "its owner has not consented"
+        _withdrawn_after_the_decision, "its owner has not consented any more"
     ),
     "owner's consent for another dataset": Attack(_consented_for_another, "its owner has not consented"),
     "owner's consent for no dataset": Attack(

@@ -158,7 +158,9 @@ ATTACKS: Table = {
     "emergency of another request": Attack(
         after(emergency, forge(_granted(request="sha256:" + "0" * 64), _true)), "the approval is of another request"
     ),
-    "emergency that says nothing": Attack(after(emergency, forge(body(FIRST, approval="semua"), _true)), "emergency"),
+    "emergency that says nothing": Attack(
+        after(emergency, forge(body(FIRST, approval="semua"), _true)), "does not say what it approves"
+    ),
     "emergency signed for another purpose": Attack(
         after(emergency, forge(namespace(SECOND, "sop-grant"))), "signed for namespace 'sop-grant'"
     ),
@@ -166,8 +168,7 @@ ATTACKS: Table = {
     "emergency censured before it was executed": Attack(
         after(emergency, forge(_decided_meanwhile)), "ratifies where no emergency was executed"
     ),
-    "emergency executed by its requester": Attack(
-        after(emergency, forge(by(REQUEST, "rangkap", "pemohon"), body(REQUEST, requester="rangkap"))),
-        "another request",
+    "emergency of a request that was edited": Attack(
+        after(emergency, forge(body(REQUEST, reason="lain"), _true)), "the approval is of another request"
     ),
 }

@@ -287,22 +287,22 @@ def emergency(site: CaseSite) -> None:
     beside.emergency(site.session, site.case, "setuju", "rangkap", None)
 
 
-def lent(site: CaseSite, *, until: str = "decided") -> None:
-    """Another unit asks for antrean; its owner's official consents, and the request is approved."""
-    site.retrust(
-        lambda file: changed(
-            file,
-            people=[
-                changed(one, unit="Bidang Lain")
-                if one.id == "pemohon"
-                else changed(one, roles=[*one.roles, changed(one.roles[0], role="pemilik-data")], unit=UNIT)
-                if one.id == "kadis"
-                else one
-                for one in file.people
-            ],
-        )
-    )
+def lend(site: CaseSite) -> None:
+    """Another unit asks for antrean, whose owner's official is the kadis."""
+
+    def change(one: Person) -> Person:
+        if one.id == "pemohon":
+            return changed(one, unit="Bidang Lain")
+        owner = changed(one.roles[0], role="pemilik-data")
+        return changed(one, roles=[*one.roles, owner], unit=UNIT) if one.id == "kadis" else one
+
+    site.retrust(lambda file: changed(file, people=[change(one) for one in file.people]))
     asked(site, unit="Bidang Lain")
+
+
+def lent(site: CaseSite) -> None:
+    """Its owner's official consents, and the request is approved."""
+    lend(site)
     beside.consent(site.session, site.case, "antrean", True, "boleh", "kadis", None)
     disposed(site)
     decided(site)

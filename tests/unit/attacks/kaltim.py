@@ -107,6 +107,10 @@ def _planned_for_last_week(site: CaseSite, papers: list[Paper]) -> None:
     _window(0, 4)(site, papers)
 
 
+def _nothing(_: CaseSite) -> None:
+    """The case is true; who types is not who may."""
+
+
 def _emergency_half(site: CaseSite, papers: list[Paper]) -> None:
     """One operator breaks the glass alone, so that nobody looks at the plan's window."""
     _window(2, 4)(site, papers)
@@ -164,11 +168,11 @@ ATTACKS: Table = {
     "plan's window is no time": _kaltim(
         forge(body(PLAN, window={"since": "pagi", "until": "sore"})), "window is not a time"
     ),
-    "plan has no window": _kaltim(forge(without(PLAN, "window")), "the plan"),
-    "plan's window is a word": _kaltim(forge(body(PLAN, window="selalu")), "the plan"),
+    "plan has no window": _kaltim(forge(without(PLAN, "window")), "window is not a time"),
+    "plan's window is a word": _kaltim(forge(body(PLAN, window="selalu")), "window is not a time"),
     "plan's window passed over by one operator's emergency": _kaltim(forge(_emergency_half), "the plan's window is"),
-    "decider executes": _kaltim(lambda site: None, "execution (step 4) is for pengelola", "administrator"),
-    "inspector executes": _kaltim(lambda site: None, "execution (step 4) is for pengelola", "pemeriksa"),
+    "decider executes": _kaltim(_nothing, "execution (step 4) is for pengelola", "administrator"),
+    "inspector executes": _kaltim(_nothing, "execution (step 4) is for pengelola", "pemeriksa"),
     "executed once": _kaltim(forge(_executed), "execute is not due"),
     "confirmed by its operator and executed again": _kaltim(
         _inspector_is_operator, "pengelola acts as pengelola and as pemeriksa"
