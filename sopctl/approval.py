@@ -6,6 +6,7 @@ Nothing here reads a file, opens a connection or knows the time by itself.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from sopctl.ledger import CLOCK_TOLERANCE, LedgerLine
 from sopctl.models import Json, Schedule, Server
 
 REVIEW_DAYS = 366
+
+
+def sha256(data: bytes) -> str:
+    """A digest as the ledger has it."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def executions(context: Context, case_id: str) -> list[LedgerLine]:
@@ -190,6 +196,9 @@ def standing_order(context: Context, schedule: Schedule, data: bytes, signature:
     if signature is None:
         return [f"the schedule is not signed by {' or '.join(signers)}"]
     found = []
+    signed = [line for line in context.lines if line.kind == "schedule"]
+    if signed and signed[-1].digests.get("schedule") != sha256(data):
+        found.append(f"the schedule is not the one that was signed last, at {signed[-1].at}")
     if schedule.site != context.site:
         found.append("the schedule is of another site")
     if schedule.profile != context.profile.profile.id:

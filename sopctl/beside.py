@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sopctl import examination, fsio, locks, sealing
-from sopctl.case import Case
+from sopctl.case import ATTACHMENT_NAME, Case
 from sopctl.context import document_ref
 from sopctl.errors import GateRefused, UsageError
 from sopctl.ledger import LedgerLine
@@ -81,7 +81,7 @@ def attach(session: Session, case_id: str, path: Path, note: str, person: str | 
         raise UsageError("the file does not exist", where=str(path))
     data = fsio.read_strict(path, MAX_ATTACHMENT)
     name = path.name
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+    if not re.fullmatch(ATTACHMENT_NAME, name):
         raise UsageError(
             f"{name!r} is not a plain file name", where=str(path), hint="Use letters, digits, '.', '_' and '-'."
         )

@@ -114,7 +114,9 @@ def overstepped(context: Context, case: Case, role: str, consents: set[str]) -> 
             found.append(f"dataset {dataset_id} is not in the register")
             continue
         own = [gate.decide] if gate else []
-        allowed = context.policy.authority.get(dataset.classification, own)
+        allowed = context.profile.profile.authority.get(dataset.classification, own)
+        tighter = context.policy.authority.get(dataset.classification, allowed)
+        allowed = [each for each in allowed if each in tighter]
         if role not in allowed:
             who = " or ".join(allowed) or "nobody"
             found.append(f"{dataset_id} is {dataset.classification}: {who} may approve it, {role} may not")

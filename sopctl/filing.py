@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from sopctl import clock, forms
+from sopctl import clock, control, forms
 from sopctl.case import SIDE_ACTS, Case, Filed
 from sopctl.context import deadline, received_at
 from sopctl.execution import Run
@@ -14,7 +14,10 @@ from sopctl.session import Session
 from sopctl.site import fill
 
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
-GUARD_RAIL = "pagar pengaman: kunci SSH dipegang akun pelaksana; kesalahan dicegah, pemilik akun tidak"
+MODES = {
+    "guard rail": "pagar pengaman: kunci SSH dipegang akun pelaksana; kesalahan dicegah, pemilik akun tidak",
+    "control": "kendali: kunci SSH dan rahasia milik akun tersendiri; pelaksana hanya dapat melalui sopctl",
+}
 
 
 def letterhead(session: Session) -> Letterhead:
@@ -80,7 +83,7 @@ def header(
         timezone=session.site.config.timezone,
         check_mode=check,
         form_inferred=inferred,
-        mode=GUARD_RAIL,
+        mode=MODES[control.mode(session.site)],
         notes=notes,
         emergency=emergency(session, case) if case else "",
     )

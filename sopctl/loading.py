@@ -17,7 +17,7 @@ import yaml
 
 from sopctl import fsio
 from sopctl.errors import ConfigError
-from sopctl.models import ID_PATTERN, Record
+from sopctl.models import ID_PATTERN, Document, Record
 
 T = TypeVar("T", bound=Record)
 ANY = "*"  # a key of a mapping whose keys are free; msgspec does not tell which
@@ -64,7 +64,7 @@ def _explain(kind: type[Record], error: msgspec.ValidationError, path: Path, tex
     problem, _, location = str(error).partition(" - at `")
     keys = [part for part in re.split(r"\.(?!\.)|[\[\]`]+", location.removeprefix("$")) if part]
     keys = [ANY if part.strip(".") == "" else part for part in keys]
-    hint = "See docs/reference/site-files.md."
+    hint = f"See docs/reference/{'documents' if kind is Document else 'site-files'}.md."
     unknown = re.search(r"unknown field `([^`]*)`", problem)
     missing = re.search(r"missing required field `([^`]*)`", problem)
     if unknown:

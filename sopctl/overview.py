@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from sopctl import approval, clock
-from sopctl.case import SIDE_ACTS, Case, Filed, State, case_folders, due_act, load_case
+from sopctl.case import SIDE_ACTS, Case, Filed, State, attachments_wrong, case_folders, due_act, load_case
 from sopctl.context import Context, deadline, received_at
 from sopctl.errors import SopctlError
 from sopctl.examination import examine, examine_one
@@ -122,7 +122,7 @@ def summary(session: Session, case: Case) -> Json:
         "emergency": state.emergency,
         "due": _due(session, context, state, limit),
         "missing": missing(session, case),
-        "problems": examine(context, case),
+        "problems": examine(context, case) + attachments_wrong(case),
         "request": request,
         "requester": _person(context, str(request.get("requester", ""))) if request else None,
         "documents": rows,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sopctl import approval, archive, case_forms, content, filing, forms, fsio, run_forms
+from sopctl import approval, archive, case_forms, content, control, filing, forms, fsio, run_forms
 from sopctl.case import Case
 from sopctl.errors import SopctlError
 from sopctl.execution import Run
@@ -54,7 +54,12 @@ def seal_run(session: Session, case: Case, run: Run, operator: Signer) -> Path:
         "run/known_hosts": run.known_hosts.encode(),
         "run/result.json": fsio.canonical_json(result_json(run)),
         "versions.json": fsio.canonical_json(
-            {**content.versions(), "code": session.code, "root": session.trust.root_source, "mode": "guard rail"}
+            {
+                **content.versions(),
+                "code": session.code,
+                "root": session.trust.root_source,
+                "mode": control.mode(session.site),
+            }
         ),
     }
     if run.plan_signature:

@@ -170,7 +170,10 @@ class Session:
         """The case of that id with all that decides about it read; GateRefused when any of it cannot be."""
         with self.deciding():
             self.context()
-            return self.case(case_id)
+            case = self.case(case_id)
+        if reasons := cases.attachments_wrong(case):
+            raise GateRefused(reasons, where=case.id, hint="Put the paper back that was attached.")
+        return case
 
     def case(self, case_id: str) -> Case:
         """The case of that id; a last document whose acceptance was broken off is accepted now if it is good."""

@@ -43,6 +43,8 @@ def restore_plan(session: Session, case: Case) -> Json:
 def approval_body(session: Session, case: Case, **valid: int) -> Json:
     """What an approval of this case binds: request, targets, code, and how long it holds (``days`` or ``hours``)."""
     plan = case_plan(session, case)
+    if reasons := approval.targets(session.context(), plan):
+        raise GateRefused(reasons, where=case.id, hint="Nothing was signed.")
     now = clock.now()
     targets = []
     for item in plan["items"]:

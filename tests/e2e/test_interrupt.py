@@ -20,7 +20,7 @@ from tests.lab.hosts import Lab
 from tests.lab.probe import wait_healthy
 from tests.support.site_builder import SiteBuilder
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("alone")]
 
 OLD = "UPDATE kepegawaian.pegawai SET nama = 'sesudah backup' WHERE id = 1"
 STATE = "SELECT count(*), min(nama) FILTER (WHERE id = 1) FROM kepegawaian.pegawai"
@@ -216,7 +216,7 @@ def taken_over(site: SiteBuilder, case: str, running: Running) -> None:
     one_line_error(again, 2, f"no lock of {case} is stale")
 
 
-def test_kill_while_staging(lab: Lab, site: SiteBuilder, case: str) -> None:
+def test_scenario_12_kill_while_staging(lab: Lab, site: SiteBuilder, case: str) -> None:
     running = execute(site, case)
     running.until('"task"', "Bring each dataset to its state")
     time.sleep(1.5)
@@ -226,7 +226,7 @@ def test_kill_while_staging(lab: Lab, site: SiteBuilder, case: str) -> None:
     converge(lab, site, case)
 
 
-def test_kill_between_stop_and_swap(lab: Lab, site: SiteBuilder, case: str) -> None:
+def test_scenario_12_kill_between_stop_and_swap(lab: Lab, site: SiteBuilder, case: str) -> None:
     """The service stays down (nobody is there to start it); executing the case again brings all to its end."""
     running = execute(site, case)
     running.until('"kind": "service"', '"host": "web01"')
@@ -235,7 +235,7 @@ def test_kill_between_stop_and_swap(lab: Lab, site: SiteBuilder, case: str) -> N
     converge(lab, site, case)
 
 
-def test_kill_between_swap_and_start(lab: Lab, site: SiteBuilder, case: str) -> None:
+def test_scenario_12_kill_between_swap_and_start(lab: Lab, site: SiteBuilder, case: str) -> None:
     running = execute(site, case)
     running.until('"kind": "swap"')
     kill(running)

@@ -245,8 +245,6 @@ ATTACKS: dict[Callable[[CaseSite], None], tuple[str, ...]] = {
     another_host: ("host was approved as file01, now is web01",),
     another_path: ("place was approved as", "/srv/antrean/lain.db"),
     no_service: ("services was approved as",),
-    unregistered: ("file01", "register"),
-    unregistered_and_signed: ("file01", "register"),
     trust_edited: ("trust.yml", "signature"),
     trust_of_yesterday: ("trust", "serial"),
     profile_edited: ("profile", "trust"),
@@ -259,8 +257,22 @@ def test_scenario_02_refused_without_a_connection(
     case: CaseSite, listening: Callable[[], dict[str, int]], attack: Callable[[CaseSite], None]
 ) -> None:
     attack(case)
+    nobody_knocks(case, listening, *ATTACKS[attack])
+
+
+@pytest.mark.parametrize("attack", [unregistered, unregistered_and_signed], ids=lambda attack: attack.__name__)
+def test_scenario_06_unregistered_server_in_the_lab(
+    case: CaseSite, listening: Callable[[], dict[str, int]], attack: Callable[[CaseSite], None]
+) -> None:
+    """The inventory knows file01 and would reach it; the register does not, or no longer."""
+    attack(case)
+    nobody_knocks(case, listening, "file01", "register")
+
+
+def nobody_knocks(case: CaseSite, listening: Callable[[], dict[str, int]], *words: str) -> None:
+    """Executing the case is refused with ``words``; no host heard of it, and no run was begun."""
     before, runs = listening(), [line for line in ledger(case.builder) if line["kind"] in {"run-started", "observed"}]
-    refused(case.builder.run("case", "execute", case.case, as_="pelaksana", check=False), *ATTACKS[attack])
+    refused(case.builder.run("case", "execute", case.case, as_="pelaksana", check=False), *words)
     assert listening() == before, "somebody knocked"
     assert [line for line in ledger(case.builder) if line["kind"] in {"run-started", "observed"}] == runs
     assert not list((case.root / ".state/runs").glob("*"))

@@ -13,8 +13,8 @@
 | 8 | restore fails midway | test_scenario_08_fails_midway.py; the ways back of engines and services: molecule/restore |
 | 9 | same person | here |
 | 10 | two operators at once, stale locks | test_scenario_10_locks.py; in the lab test_interrupt.py |
-| 11 | "data terbaru" | test_scenario_11_newest.py; tests/unit/test_schedule.py |
-| 12 | interrupted, tampered, late | test_interrupt.py (killed), test_scenario_12_late.py (late, one byte); tests/unit/test_archive.py |
+| 11 | "data terbaru" | test_scenario_11_newest.py |
+| 12 | interrupted, tampered, late | in the lab test_interrupt.py; test_scenario_12_late.py (late, one byte); tests/unit/test_archive.py |
 | | emergencies and delegates (issue 3) | test_emergency.py |
 """
 

@@ -149,7 +149,7 @@ ATTACKS: Table = {
     "signed with the root key": Attack(forge(key(DECIDE, "root")), "held for nobody at"),
     "signed with the site's run key": Attack(forge(_run_key), "held for nobody at"),
     "signed by the operator for the decider": Attack(forge(key(DECIDE, "pelaksana")), "is pelaksana's, not kabid's"),
-    "signed by a service": Attack(forge(by(DECIDE, "robot", "kabid")), "robot is a service identity"),
+    "signed by a service": Attack(forge(by(DECIDE, "robot", "kabid")), "a service identity"),
     "signed by the keeper of the register": Attack(
         forge(by(DECIDE, "pengurus", "kabid")), "pengurus did not hold kabid"
     ),
