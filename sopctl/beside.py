@@ -150,4 +150,6 @@ def take_over(session: Session, case_id: str, reason: str, person: str | None, k
     body = {"reason": reason, "locks": [{"name": lock.name, "holder": str(lock)} for lock in stale]}
     case = session.file_beside(case, "takeover", signer, role, body)
     locks.take_over(session.site.state, stale)
+    if case.state.closed and not session.ledger.find("record", f"{case.id}-C"):  # died before it was sealed
+        session.say(f"record {sealing.seal_case(session, case, signer).name} sealed")
     return case

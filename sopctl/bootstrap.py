@@ -18,6 +18,7 @@ from sopctl import clock, content, fsio, history, loading, register, signing
 from sopctl import roots as root_chain
 from sopctl import trust as trusts
 from sopctl.errors import ConfigError, GateRefused, SopctlError, UsageError
+from sopctl.execution import RUN_KEY
 from sopctl.models import Key, Person, TrustFile, to_json
 from sopctl.profile import load_profile, shipped
 from sopctl.roots import RootChain
@@ -25,7 +26,7 @@ from sopctl.signing import BadSignature
 from sopctl.site import Site
 from sopctl.trust import Trust, check_trust_file
 
-RUN_KEY, RUN_PUBLIC = "secrets/run-key", "trust/run.pub"
+RUN_PUBLIC = "trust/run.pub"
 
 EXAMPLE_INVENTORY = """---
 # Inventori Ansible biasa. Example:

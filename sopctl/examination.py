@@ -157,9 +157,11 @@ def _request(context: Context, case: Case, document: Document) -> str | None:
     datasets = body.get("datasets")
     if not isinstance(datasets, list) or not datasets or not all(isinstance(one, str) for one in datasets):
         return "does not say which datasets"
-    for key in ("operation", "point", "requester", "unit", "reason"):
-        if not isinstance(body.get(key), str):
-            return f"does not say {key!r}"
+    letter = body["letter"] if isinstance(body.get("letter"), dict) else {}
+    said = {key: body.get(key) for key in ("operation", "point", "requester", "unit", "reason")}
+    said |= {f"letter.{key}": letter.get(key) for key in ("number", "file", "sha256")}
+    if unsaid := [key for key, value in said.items() if not isinstance(value, str)]:
+        return f"does not say {unsaid[0]!r}"
     if document.actor.role != DESK and body["requester"] != document.actor.person:
         return f"names {body['requester']} as requester, but {document.actor.person} signed it, who is not the desk"
     requester = next((person for person in context.trust.file.people if person.id == body["requester"]), None)
@@ -175,7 +177,7 @@ def _unfit(case: Case, body: Json) -> str | None:
     flow = case.flow
     if body["operation"] not in {*flow.variants, *(kind for step in flow.steps for kind in step.run)} - {"any"}:
         return f"asks for {body['operation']!r}, which this flow does not do"
-    if "letter" in body and not _names_a_file(body["letter"]):
+    if not _names_a_file(body["letter"]):
         return "does not name a plain file as its letter"
     return None
 

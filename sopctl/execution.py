@@ -29,6 +29,7 @@ GRANT_SCHEMA = "sop/grant/v1"
 RUN_LINES = {"run-started", "observed"}
 #: the site's own key, below its root: signs grants, and nothing else
 RUN_KEY = "secrets/run-key"
+NOTHING = "Nothing was started and no connection opened."
 OPERATIONS = {
     "backup": {"vault_repository", "backup", "verify"},
     "plan": {"capacity"},
@@ -229,7 +230,7 @@ def open_run(
     """
     reasons = decide(plan)
     if reasons:
-        raise GateRefused(reasons, where=plan["case"], hint="Nothing was started and no connection opened.")
+        raise GateRefused(reasons, where=plan["case"], hint=NOTHING)
     site = session.site
     names = [plan["case"], *(f"dataset-{item['dataset']['id']}" for item in plan["items"])]
     with locks.held(site.state, names, who, case=plan["case"]):
@@ -280,7 +281,14 @@ def execute(
     check: bool,
     progress: Callable[[Json], None],
 ) -> Run:
-    """Run ``plan``. The operator signs it first: that proves the key, and it is the record's plan."""
+    """Run ``plan``. The operator signs it first: that proves the key, and it is the record's plan.
+
+    The gate is asked before anything else: sop.yml may name any command for a secret.
+    """
+    with session.deciding():
+        reasons = decide(plan)
+    if reasons:
+        raise GateRefused(reasons, where=plan["case"], hint=NOTHING)
     signature = session.sign(fsio.canonical_json(plan), "sop-document", signer)
     session.code  # noqa: B018  # taken before the run: the record names the code that ran, and must not fail on it later
     redactor = session.redactor(plan)  # a secret that is missing or unfit is told before anything starts

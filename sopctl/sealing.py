@@ -9,9 +9,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sopctl import approval, archive, case_forms, content, control, filing, forms, fsio, run_forms
+from sopctl import (
+    approval,
+    archive,
+    case_forms,
+    clock,
+    content,
+    control,
+    filing,
+    fixity,
+    forms,
+    fsio,
+    run_forms,
+    signing,
+)
 from sopctl.case import Case
-from sopctl.errors import SopctlError
+from sopctl.errors import EvidenceError, SopctlError
 from sopctl.execution import Run
 from sopctl.models import Json
 from sopctl.session import Session, Signer
@@ -144,7 +157,7 @@ def seal_case(session: Session, case: Case, signer: Signer) -> Path:
         "External-Description": f"case {case.id}: {state.outcome}",
         "Sop-Case": case.id,
     }
-    bag = archive.seal_record(
+    bag = _unlisted(session, f"{case.id}-C") or archive.seal_record(
         session.site.archive,
         f"{case.id}-C",
         "case",
@@ -156,6 +169,25 @@ def seal_case(session: Session, case: Case, signer: Signer) -> Path:
         "record", f"{case.id}-C", {"tagmanifest": fsio.sha256_file(bag / "tagmanifest-sha256.txt")}, unique=True
     )
     return bag
+
+
+def _unlisted(session: Session, record: str) -> Path | None:
+    """A bag that a killed command put into place without entering it into the ledger; EvidenceError when it does not
+    hold."""
+    path = next((path for path in archive.list_records(session.site.archive) if path.name == record), None)
+    if path is None:
+        return None
+
+    def check(data: bytes, signature: bytes) -> list[str]:
+        try:
+            key = signing.verify(data, signature, "sop-record")
+        except signing.BadSignature as error:
+            return [str(error)]
+        return [] if session.trust.key_holder(key, clock.now()) else ["the key is nobody's in the trust"]
+
+    if findings := fixity.verify_record(path, check):
+        raise EvidenceError(findings[0].meaning, where=f"{path}/{findings[0].file}", hint="Move the folder away.")
+    return path
 
 
 def _finished_forms(session: Session, case: Case) -> list[forms.Form]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,8 +38,8 @@ class RemoteSigner(Protocol):
         """``type base64`` of every key it can sign with."""
         ...
 
-    def sign(self, data: bytes, namespace: Namespace) -> bytes:
-        """An armoured SSHSIG signature."""
+    def sign(self, data: bytes, namespace: Namespace, keys: Collection[str] = ()) -> bytes:
+        """An armoured SSHSIG signature by one of ``keys`` (any that is at hand, when empty)."""
         ...
 
 
@@ -248,7 +248,8 @@ class Session:
     def sign(self, data: bytes, namespace: Namespace, signer: Signer) -> bytes:
         """Sign and check that the signature is really that person's. GateRefused when it is not."""
         if self.remote and signer.key is None:
-            signature = self.remote.sign(data, namespace)
+            own = {signing.public_line(signing.key_blob(entry.key, "trust")) for entry in signer.person.keys}
+            signature = self.remote.sign(data, namespace, own)
         else:
             assert signer.key is not None  # noqa: S101  # only a remote signer has no key file
             signature = signing.sign(data, namespace, signer.key)

@@ -167,9 +167,15 @@ class CaseSite:
 
 
 def seal_backup(
-    session: Session, dataset: str, record: str = "BKP-2020-0001-01", *, by: str = "pelaksana", **changed: Any
+    session: Session,
+    dataset: str,
+    record: str = "BKP-2020-0001-01",
+    *,
+    by: str = "pelaksana",
+    proof: bool = True,
+    **changed: Any,
 ) -> Path:
-    """Seal a record (``by`` signs it) that speaks of one proven backup of ``dataset``, and enter it into the ledger."""
+    """Seal a record (``by`` signs it) that speaks of one backup of ``dataset`` (with its ``proof``), and enter it into the ledger."""
     now = clock.plus(clock.now(), seconds=-60)
     stored: Json = {
         "kind": "backup", "host": "srv01", "dataset": dataset, "name": f"cadangan_{dataset}", "period": now[:7],
@@ -184,7 +190,7 @@ def seal_backup(
         session.site.archive,
         record,
         "run",
-        {"evidence.json": json.dumps([stored, proven]).encode(), "form.json": b"{}"},
+        {"evidence.json": json.dumps([stored, proven] if proof else [stored]).encode(), "form.json": b"{}"},
         {"Sop-Case": record[:13]},
         sign=lambda data: session.sign(data, "sop-record", signer),
     )

@@ -266,7 +266,18 @@ def _evil(form: Form) -> Form:
             return {name: swap(inner, name) for name, inner in value.items()}
         if isinstance(value, list):
             return [swap(inner, key) for inner in value]
-        kept = {"schema", "form", "result", "verification", "timezone", "date", "limit", "deadline", "letter_date", "operation"}
+        kept = {
+            "schema",
+            "form",
+            "result",
+            "verification",
+            "timezone",
+            "date",
+            "limit",
+            "deadline",
+            "letter_date",
+            "operation",
+        }
         is_time = isinstance(value, str) and re.fullmatch(r"\d{4}-.*Z", value)
         return value if key in kept or is_time or not isinstance(value, str) else EVIL
 

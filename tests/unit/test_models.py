@@ -129,14 +129,14 @@ UNKNOWN = [
         "trenggalek-060-017-2023.yml",
         "        nomor: \"3\"",
         "        nommor: \"3\"",
-        "trenggalek-060-017-2023.yml:44:flows.restore.steps.2.nommor",
+        "trenggalek-060-017-2023.yml:51:flows.restore.steps.2.nommor",
         "nomor",
     ),
     (
         "trenggalek-060-017-2023.yml",
         "  pelaksana: {title: Pejabat",
         "  pelaksana: {titel: Pejabat",
-        "trenggalek-060-017-2023.yml:23:roles.pelaksana.titel",
+        "trenggalek-060-017-2023.yml:29:roles.pelaksana.titel",
         "title",
     ),
 ]  # fmt: skip
