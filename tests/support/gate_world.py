@@ -271,8 +271,11 @@ class World:
                 for name in said.datasets
             ]
             body: Json = {"operation": "restore", "datasets": list(said.datasets), "point": "latest", "requester": said.requester,
-                          "unit": said.unit, "reason": "terhapus"}  # fmt: skip
+                          "letter": {"number": "800/1", "file": "surat.pdf", "sha256": "sha256:" + "5" * 64},
+                "unit": said.unit, "reason": "terhapus"}  # fmt: skip
             return body | late | ({"specification": listed} if said.specified else {})
+        if said.letter == "o":
+            return {"file": "lampiran.pdf", "sha256": "sha256:" + "6" * 64, "note": ""}
         if said.letter in "gh":
             return {
                 "dataset": said.datasets[-1],

@@ -298,13 +298,10 @@ def test_every_single_deviation(sop: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_straight_case_in_every_other_world(sop: str) -> None:
     """What is not in the documents: who asks, what was edited, the trust's and the site's policy, the time."""
     operator = CAST[sop][1]
+    nobody, decider = {"rahasia": [], "terbatas": []}, {"rahasia": [CAST[sop][0]]}
+    worlds_of: list[dict[str, Any]] = [{}, {"glass": False}, {"authority": nobody}, {"authority": decider}]
     for script, datasets in STRAIGHT[sop]:
-        for changed in [
-            {},
-            {"glass": False},
-            {"authority": {"rahasia": [], "terbatas": []}},
-            {"authority": {"rahasia": [CAST[sop][0]]}},
-        ]:
+        for changed in worlds_of:
             world = World(sop, review="block", **changed)
             for letter in script:
                 world.try_(Move(letter, datasets=datasets, force=True))

@@ -35,7 +35,6 @@ def _last_twice(before: bytes) -> bytes:
         (rewrite("archive/ledger.jsonl", _last_twice), "says it is number"),
         (
             rewrite("archive/ledger.jsonl", swap('"kind":"document"', '"kind":"dokument"')),
-            30,
             "does not follow the line",
         ),
         (rewrite("archive/ledger.jsonl", lambda one: one.replace(b"\n", b"\r\n")), "own form"),
