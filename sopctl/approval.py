@@ -14,7 +14,7 @@ from typing import Any
 from sopctl import clock
 from sopctl.case import Case, due_act
 from sopctl.context import Context
-from sopctl.duties import separation, taken_back
+from sopctl.duties import authority, requester_now, separation, taken_back
 from sopctl.examination import examine
 from sopctl.ledger import CLOCK_TOLERANCE, LedgerLine
 from sopctl.models import Json, Schedule, Server
@@ -34,7 +34,7 @@ def executions(context: Context, case_id: str) -> list[LedgerLine]:
 
 def gate_case(context: Context, case: Case, plan: Json, person: str, role: str) -> list[str]:
     """Why this plan of this case may not run now; empty when it may."""
-    found = examine(context, case)
+    found = examine(context, case) + authority(context, case) + requester_now(context, case)
     due = case.state.due
     if due is None or due.act != "execute":
         what = f"{due_act(due)} by {' or '.join(due.actors)} (step {due.id})" if due else "nothing: the case is closed"
@@ -48,6 +48,8 @@ def gate_case(context: Context, case: Case, plan: Json, person: str, role: str) 
     if not overtaken(case):
         found += taken_back(context, case)
         found += approved(context, approval, plan, at, days=context.trust.file.policy.approval_days_max)
+    elif case.state.emergency == "censured":
+        found.append("the emergency was censured; nothing more is executed by it")
     elif not context.trust.file.policy.break_glass or context.profile.profile.break_glass is None:
         found.append("the trust allows no emergency (policy.break_glass)")
     else:
@@ -197,7 +199,10 @@ def standing_order(context: Context, schedule: Schedule, data: bytes, signature:
         return [f"the schedule is not signed by {' or '.join(signers)}"]
     found = []
     signed = [line for line in context.lines if line.kind == "schedule"]
-    if signed and signed[-1].digests.get("schedule") != sha256(data):
+    known = [line.digests.get("schedule") for line in signed]
+    if (
+        sha256(data) in known[:-1] and sha256(data) != known[-1]
+    ):  # one that the ledger does not know was signed just now
         found.append(f"the schedule is not the one that was signed last, at {signed[-1].at}")
     if schedule.site != context.site:
         found.append("the schedule is of another site")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sopctl import examination, fsio, locks, sealing
-from sopctl.case import ATTACHMENT_NAME, Case
+from sopctl.case import ATTACHMENT_NAME, Case, case_folders
 from sopctl.context import document_ref
 from sopctl.errors import GateRefused, UsageError
 from sopctl.ledger import LedgerLine
@@ -132,22 +132,58 @@ def ratify(session: Session, case_id: str, approve: bool, reason: str, person: s
     return file(session, case_id, "ratify", person, key, body)
 
 
+def _without_unreceived(session: Session, case: Case) -> tuple[Case, Json | None]:
+    """The case without a last document that a killed command had signed, but that can no longer be received.
+
+    It is kept as an attachment, and its digest stands in the take-over; its step is due again.
+    """
+    last = case.filed[-1] if case.filed else None
+    ref = document_ref(case.id, last.document.seq) if last else ""
+    if last is None or any(line.ref == ref for line in session.ledger.lines()):
+        return case, None
+    folder = case.folder / "attachments"
+    folder.mkdir(exist_ok=True)
+    name = f"tidak-diterima-{last.path.name}"
+    fsio.write_atomic(folder / name, last.data)
+    fsio.write_atomic(folder / f"{name}.sig", last.signature)
+    last.path.unlink()
+    last.path.with_name(last.path.name + ".sig").unlink()
+    session.say(f"{last.path.name} was never received; it is kept in attachments/{name}, and its step is due again")
+    return case.with_filed(case.filed[:-1]), {"file": name, "sha256": last.digest}
+
+
+def seal(session: Session, case_id: str, person: str | None, key: str | None) -> Case:
+    """Seal a closed case whose record is missing because a command ended before it was made."""
+    signer = session.signer(person, key)
+    with session.holding(case_id, signer.person.id):
+        case = session.case_to_act_on(case_id)
+        if not case.state.closed:
+            raise UsageError("the case is not closed", where=case.id, hint=f"See sopctl case show {case.id}.")
+        if session.ledger.find("record", f"{case.id}-C"):
+            raise UsageError("the case's record is sealed already", where=case.id)
+        if reasons := examination.examine(session.context(), case):
+            raise GateRefused(reasons, where=case.id)
+        session.say(f"record {sealing.seal_case(session, case, signer).name} sealed")
+    return case
+
+
 def take_over(session: Session, case_id: str, reason: str, person: str | None, key: str | None) -> Case:
     """Take over the locks of a command that died over this case: said who, why and whose, then cleared."""
     if not reason.strip():
         raise UsageError("taking over needs a reason", where="--reason")
-    known = [case.id for case in session.all_cases()]
+    known = [folder.name for folder in case_folders(session.site.cases)]
     stale = locks.stale(session.site.state, case_id, known)
     if not stale:
         raise UsageError(
             f"no lock of {case_id} is stale", where=str(session.site.state / "locks"), hint="See sopctl doctor."
         )
     signer = session.signer(person, key)
-    case = session.case_to_act_on(case_id)
+    case, aside = _without_unreceived(session, session.case_to_act_on(case_id))
     role = session.role(
         signer.person, examination.beside(session.site.profile.profile, case, "takeover"), "taking over"
     )
-    body = {"reason": reason, "locks": [{"name": lock.name, "holder": str(lock)} for lock in stale]}
+    body: Json = {"reason": reason, "locks": [{"name": lock.name, "holder": str(lock)} for lock in stale]}
+    body |= {"set_aside": aside} if aside else {}
     case = session.file_beside(case, "takeover", signer, role, body)
     locks.take_over(session.site.state, stale)
     if case.state.closed and not session.ledger.find("record", f"{case.id}-C"):  # died before it was sealed

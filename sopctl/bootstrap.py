@@ -217,6 +217,8 @@ def sign_trust(
         run_keys=_run_keys(site.root, say),
     )
     check_trust_file(signed, path)
+    for change in history.differences(before.file if before else None, signed):
+        say(f"signed now: {change}")
     data = _bytes(signed)
     signature, signer = _root_signature(data, key, "--key")
     trusts.require_root_in_force(chain, signer, source, f"--key {key}")

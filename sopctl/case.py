@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +13,7 @@ from typing import Any, get_args
 from sopctl import clock, fsio, loading
 from sopctl.errors import ConfigError, GateRefused, SopctlError, UsageError
 from sopctl.models import CASE_PATTERN, Document, SideAct
-from sopctl.profile import BreakGlass, Flow, Profile, Step, forwarding
+from sopctl.profile import BreakGlass, Flow, Gate, Profile, Step, forwarding
 
 _NAME = re.compile(r"(\d\d)-([a-z]+)\.json")
 #: what a writer that was killed left of a document or signature that never came to be (fsio.write_atomic)
@@ -139,7 +139,9 @@ class _Walk:
         self.outcome = "selesai"
         self.emergency = ""
         self._first_operator = ""
-        self._planned = self._begun = self._executed = False
+        self._begun = self._executed = False
+        self._before: Step | None = None  # what was due when the glass was broken
+        self._renewable: set[str] = set()  # acts that may be done anew while execution is due
         self._standing = False  # an execution that no inspector has sent back
 
     def step(self, document: Document) -> str:
@@ -147,31 +149,36 @@ class _Walk:
         due = self.due
         if due is None:
             return "lies behind the end of the flow"
-        if document.act == "plan" and due.act == "execute" and self._planned and not self.emergency:
-            planned = self._flow.first("plan")
-            return "" if planned and planned.id == document.step else "plans a step that the SOP does not have"
+        if due.act == "execute" and self.emergency != "open" and document.act in self._renewable:
+            return self._renewed(document)
         if (document.step, document.act) != (due.id, due.act):
             return f"is {document.act} of step {document.step}, but {due.act} of step {due.id} was due"
         self._begun = True
         if due.gate:
-            decision = document.body.get("decision")
-            if decision not in ("approve", "reject"):  # a list is not hashable, and a document may hold one
-                return "decides neither approve nor reject"
-            if decision == "reject" and due.act == "confirm":
-                self._standing = False
-            elif decision == "reject":
-                self.outcome = "ditolak"
-            if decision == "approve" and due.gate.forward:
-                self.due = forwarding(due)
-            else:
-                self._go(due.gate.approve if decision == "approve" else due.gate.reject)
-            return ""
-        self._planned = self._planned or due.act == "plan"
+            return self._decided(document, due, due.gate)
+        if due.act == "plan":
+            self._renewable.add("plan")
         if due.act == "execute":
             self._executed = self._standing = True
         if self._flow.group(due)[-1].end == "rejected":
             self.outcome = "ditolak"
         self._go(self._flow.following(due) if due.act == "execute" or not due.next else due.next)
+        return ""
+
+    def _decided(self, document: Document, due: Step, gate: Gate) -> str:
+        decision = document.body.get("decision")
+        if decision not in ("approve", "reject"):  # a list is not hashable, and a document may hold one
+            return "decides neither approve nor reject"
+        if due.act == "decide":
+            self._renewable.add("decide")
+        if decision == "reject" and due.act == "confirm":
+            self._standing = False
+        elif decision == "reject":
+            self.outcome = "ditolak"
+        if decision == "approve" and gate.forward:
+            self.due = forwarding(due)
+        else:
+            self._go(gate.approve if decision == "approve" else gate.reject)
         return ""
 
     def _go(self, target: str) -> None:
@@ -181,6 +188,7 @@ class _Walk:
             self.due = ratification(self._flow, self._glass)
         else:
             self.due = None
+            self.emergency = "" if self.emergency == "asked" else self.emergency
 
     def beside(self, document: Document) -> str:
         """A document beside the SOP's steps; empty when it fits, else why not."""
@@ -193,21 +201,41 @@ class _Walk:
             return self._emergency(document)
         if document.act == "ratify":
             return self._ratify(document)
-        if document.act == "withdraw" and (self._standing or self.emergency):
-            return "withdraws what was executed already"
         if document.act == "withdraw":
-            self.due, self.outcome = None, "dibatalkan"
+            return self._withdraw()
+        return ""
+
+    def _renewed(self, document: Document) -> str:
+        """A plan made anew when its window has passed, or an approval when its time is over; execution stays due."""
+        step = self._flow.first("plan" if document.act == "plan" else "decide")
+        if step is None or step.id != document.step:
+            return f"is {document.act} of step {document.step}, which the SOP does not have"
+        if document.act == "decide" and document.body.get("decision") != "approve":
+            return "takes back an approval; the requester withdraws, or the inspector sends back"
+        return ""
+
+    def _withdraw(self) -> str:
+        if self._standing:
+            return "withdraws what was executed already"
+        if self.emergency == "open" and self._executed:
+            return "withdraws an emergency that nobody has judged yet"
+        if self.outcome == "ditolak":
+            return "withdraws what was rejected already"
+        self.due, self.outcome = None, "dibatalkan"
+        self.emergency = "" if self.emergency in {"asked", "open"} else self.emergency
         return ""
 
     def _ratify(self, document: Document) -> str:
-        if self.emergency != "open" or not self._executed:
-            return "ratifies where no emergency was executed"
+        if self.emergency != "open":
+            return "ratifies where no emergency waits for it"
         decision = document.body.get("decision")
         if decision not in ("approve", "reject"):
             return "decides neither approve nor reject"
         self.emergency = "ratified" if decision == "approve" else "censured"
         if self.due is not None and self.due.id == RATIFY:
             self.due = None
+        elif not self._executed:  # nothing came of it: the SOP's own step is due again
+            self.due, self.emergency = self._before, ""
         return ""
 
     def _emergency(self, document: Document) -> str:
@@ -223,7 +251,7 @@ class _Walk:
         execution = self._flow.first("execute")
         if execution is None:
             return "breaks the glass of a flow that executes nothing"
-        self.emergency, self.due = "open", execution
+        self._before, self.emergency, self.due = self.due, "open", execution
         return ""
 
 
@@ -237,8 +265,10 @@ def due_step(case: Case, act: str) -> Step:
     due = case.state.due
     if case.state.reasons:
         raise GateRefused(case.state.reasons, where=case.id)
-    if act == "plan" and due and due.act == "execute" and case.last("plan") and (step := case.flow.first("plan")):
-        return step  # a plan whose window has passed is made anew
+    if due and due.act == "execute" and case.state.emergency != "open" and act in {"plan", "decide"} and case.last(act):
+        step = case.flow.first("plan" if act == "plan" else "decide")
+        if step:
+            return step  # a plan whose window has passed, or an approval whose time is over, is made anew
     if due is None:
         raise GateRefused(f"the case is closed ({case.state.outcome}); nothing is due", where=case.id)
     if due_act(due) != act:
@@ -338,20 +368,24 @@ def find_case(root: Path, case_id: str, profile: Profile) -> Case:
     return load_case(folder, profile)
 
 
-def new_case_id(root: Path, operation: str, year: str) -> str:
-    """Next free id of that operation and year (folders are made by the caller, exclusively)."""
+def new_case_id(root: Path, operation: str, year: str, known: Iterable[str] = ()) -> str:
+    """Next free id of that operation and year (folders are made by the caller, exclusively).
+
+    ``known``: ids that the ledger has seen; a folder that was lost gives its number to nobody.
+    """
     prefix = {"restore": "RST", "backup": "BKP"}.get(operation, "SOP")
-    numbers = [int(path.name[-4:]) for path in (root / year).glob(f"{prefix}-{year}-[0-9][0-9][0-9][0-9]")]
+    names = [*(path.name for path in (root / year).glob(f"{prefix}-{year}-*")), *known]
+    numbers = [int(name[-4:]) for name in names if re.fullmatch(rf"{prefix}-{year}-[0-9]{{4}}", name)]
     number = max(numbers, default=0) + 1
     if number > 9999:
         raise SopctlError(f"no case numbers left for {prefix}-{year}")
     return f"{prefix}-{year}-{number:04d}"
 
 
-def create_folder(root: Path, operation: str, year: str) -> Path:
+def create_folder(root: Path, operation: str, year: str, known: Iterable[str] = ()) -> Path:
     """Make the folder of a new case; two at once get two numbers."""
     while True:
-        folder = root / year / new_case_id(root, operation, year)
+        folder = root / year / new_case_id(root, operation, year, known)
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.mkdir()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from sopctl import approval, archive, clock, content, control
+from sopctl import approval, archive, clock, content, control, locks
 from sopctl.errors import SopctlError
 from sopctl.models import Server
 from sopctl.runner import tool_path
@@ -87,6 +87,11 @@ def _site(session: Session) -> list[Item]:
         Item("run", "warn", f"{path.name} broke off before its record was sealed; its artifacts lie in {path}")
         for path in runs
     ]
+    found += [Item("lock", "warn", str(lock)) for lock in locks.peek(site.state)]
+    found += [
+        Item("case", "warn", f"{case} is closed, but its record was never sealed: sopctl case seal {case} --as PERSON")
+        for case in _unsealed(session)
+    ]
     found += [
         Item("archive", "warn", f"{path} is an unfinished record; the run's artifacts are in it")
         for path in archive.unfinished(site.archive)
@@ -114,6 +119,15 @@ def _mode(site: Site) -> list[Item]:
             Item("enrolled", "warn", f"hosts that check no grants, by their newest evidence: {', '.join(guarded)}")
         )
     return found
+
+
+def _unsealed(session: Session) -> list[str]:
+    """Closed cases without a record."""
+    try:
+        sealed = {line.ref for line in session.ledger.lines() if line.kind == "record"}
+        return [case.id for case in session.all_cases() if case.state.closed and f"{case.id}-C" not in sealed]
+    except SopctlError:
+        return []
 
 
 def _safe_servers(site: Site) -> list[Server]:

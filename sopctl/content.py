@@ -49,6 +49,8 @@ def code_files() -> list[tuple[str, Path]]:
     for label, root in (("collection", collection()), ("sopctl", package())):
         for path in sorted(root.rglob("*")):
             parts = path.relative_to(root).parts
+            if path.is_symlink():  # a folder behind a link is imported, but not walked
+                raise GateRefused("a link stands among the code", where=str(path), hint="Install sopctl again.")
             if label == "sopctl" and ("__pycache__" in parts or parts[0] == "_data"):
                 continue
             if path.is_file() and "tests" not in parts[:1] and not (label == "collection" and _installers(path)):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -33,6 +34,11 @@ class Context:
     code: Callable[[], str]  # digest of the code that would run; raises GateRefused when it cannot be believed
     now: str
     tz_name: str
+
+
+def key_digest(key: str) -> str:
+    """How the ledger names a key (``type base64``) without naming its person."""
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def document_ref(case_id: str, seq: int) -> str:

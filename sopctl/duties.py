@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from sopctl.case import Case, due_act
-from sopctl.context import Context
+from sopctl.context import Context, key_digest
 from sopctl.models import Document
 from sopctl.profile import RESERVED
 
@@ -22,7 +22,7 @@ def separation(context: Context, case: Case, acting: tuple[str, str] | None = No
     holders: dict[str, set[str]] = {}
     executed: set[str] = set()
     judged: set[str] = set()
-    for act, person, role, at in [*_signers(case), *_about_to_act(context, case, acting)]:
+    for act, person, role, at in [*_signers(case), *_starters(context, case), *_about_to_act(context, case, acting)]:
         people = identities(context, person, role, at)
         holders.setdefault(role, set()).update(people)
         if act in {"execute", "emergency"}:
@@ -58,8 +58,25 @@ def _signers(case: Case) -> Iterator[tuple[str, str, str, str]]:
         actor = document.actor
         if document.act == "request" and isinstance(requester := document.body.get("requester"), str):
             yield document.act, requester, requester_role, document.at
+            yield (
+                document.act,
+                actor.person,
+                requester_role,
+                document.at,
+            )  # the desk too: whoever enters does not decide
         if document.act != "takeover" and actor.role not in RESERVED:
             yield document.act, actor.person, actor.role, document.at
+
+
+def _starters(context: Context, case: Case) -> Iterator[tuple[str, str, str, str]]:
+    """Whoever started a run, also one that never came to its document."""
+    execution = case.flow.first("execute")
+    started = [line for line in context.lines if line.kind == "run-started" and line.ref.startswith(f"{case.id}/")]
+    keys = {line.digests.get("operator"): line.at for line in started if execution}
+    for person in context.trust.file.people if keys else []:
+        for entry in person.keys:
+            if (at := keys.get(key_digest(" ".join(entry.key.split()[:2])))) and execution:
+                yield "execute", person.id, execution.actors[0], at
 
 
 def _about_to_act(context: Context, case: Case, acting: tuple[str, str] | None) -> Iterator[tuple[str, str, str, str]]:
@@ -126,6 +143,17 @@ def overstepped(context: Context, case: Case, role: str, consents: set[str]) -> 
                 f"{dataset_id} belongs to {dataset.owner_unit}, asked for by {unit}; its owner has not consented"
             )
     return found
+
+
+def requester_now(context: Context, case: Case) -> list[str]:
+    """Why the requester does not speak for the unit that the request names."""
+    if not (asked := case.request):
+        return []
+    person = next((each for each in context.trust.file.people if each.id == asked.get("requester")), None)
+    if person is None or person.unit == asked.get("unit"):
+        return []
+    name = case.filed[0].path.name
+    return [f"{name} asks for unit {asked.get('unit')!r}, but the trust says {person.id} is of {person.unit!r}"]
 
 
 def taken_back(context: Context, case: Case) -> list[str]:

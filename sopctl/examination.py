@@ -12,7 +12,7 @@ from typing import Any
 from sopctl import clock
 from sopctl.case import BESIDE, SIDE_ACTS, Case, Filed
 from sopctl.context import Context, deadline, received_at
-from sopctl.duties import authority, separation
+from sopctl.duties import authority, requester_now, separation
 from sopctl.models import Document, Json
 from sopctl.profile import DESK, FIELDS, OWNER, RESERVED, Profile
 
@@ -22,8 +22,9 @@ RECEIVED_WITHIN = 600  # seconds between a document's own time and its acceptanc
 def examine(context: Context, case: Case, *, pending: bool = False, whole: bool = True) -> list[str]:
     """Why the case's documents cannot be believed; empty when they can.
 
-    With ``pending`` the last document may still lack its ledger line (it is being accepted now). Without ``whole`` the
-    case is a record's copy: the ledger may know later documents, and the register may say other things by now.
+    With ``pending`` the last document may still lack its ledger line (it is being accepted now); then register, policy
+    and people as they are now are asked too, as far as they concern it. What was right stays right when they change.
+    Without ``whole`` the case is a record's copy: the ledger may know later documents.
     """
     found: list[str] = []
     if context.trust.file.profiles.get(context.profile.profile.id) != context.profile.digest:
@@ -37,7 +38,7 @@ def examine(context: Context, case: Case, *, pending: bool = False, whole: bool 
             found.append(f"{name} is of another site")
         if document.prev != prev:
             found.append(f"{name} does not follow the document before it (prev differs)")
-        if document.profile != context.profile.reference:
+        if document.profile != context.profile.reference and not _leads_out(case, pending):
             found.append(
                 f"{name} was made under profile {document.profile}, now {context.profile.reference} is in force"
             )
@@ -45,13 +46,32 @@ def examine(context: Context, case: Case, *, pending: bool = False, whole: bool 
         found += examine_one(context, case, filed, pending and number == len(case.filed))
     found += case.state.reasons
     found += separation(context, case)
-    if whole:
+    if pending and not _leads_out(case, pending):
         found += lateness(context, case)
         found += authority(context, case)
+        found += requester_now(context, case)
+    if whole:
         known = sum(1 for line in context.lines if line.kind == "document" and line.ref.startswith(f"{case.id}/"))
         if known > len(case.filed):
             found.append(f"the ledger knows {known} documents of {case.id}, the folder holds {len(case.filed)}")
     return found
+
+
+#: documents that can be filed whatever was changed since: nothing is executed by them
+_OUT = {"takeover", "attach", "withdraw", "ratify", "inform", "receive"}
+
+
+def _leads_out(case: Case, pending: bool) -> bool:
+    """Whether nothing more can be executed by what the case says now, or by the document that is being filed.
+
+    Such a case is brought to its end also after the SOP, the register or the policy were changed.
+    """
+    if case.state.closed or (pending and case.filed and case.filed[-1].document.act in _OUT):
+        return True
+    last = next((filed.document for filed in reversed(case.filed) if filed.document.act not in SIDE_ACTS), None)
+    return last is not None and (
+        last.act in {"inform", "receive"} or (last.act == "decide" and last.body.get("decision") == "reject")
+    )
 
 
 def examine_one(context: Context, case: Case, filed: Filed, pending: bool = False) -> list[str]:
@@ -164,11 +184,8 @@ def _request(context: Context, case: Case, document: Document) -> str | None:
         return f"does not say {unsaid[0]!r}"
     if document.actor.role != DESK and body["requester"] != document.actor.person:
         return f"names {body['requester']} as requester, but {document.actor.person} signed it, who is not the desk"
-    requester = next((person for person in context.trust.file.people if person.id == body["requester"]), None)
-    if requester is None:
+    if not any(person.id == body["requester"] for person in context.trust.file.people):
         return f"names a requester who is not in the trust ({body['requester']})"
-    if requester.unit != body["unit"]:
-        return f"asks for unit {body['unit']!r}, but the trust says {requester.id} is of {requester.unit!r}"
     missing = unsaid_fields(context.profile.profile, case, body)
     return _unfit(case, body) or (f"lacks {'; '.join(missing)}" if missing else None)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from sopctl import approval, clock, fsio, locks, signing
 from sopctl import plan as plans
+from sopctl.context import key_digest
 from sopctl.errors import ConfigError, GateRefused
 from sopctl.gate_server import Answer, GateServer
 from sopctl.ledger import LedgerLine
@@ -45,6 +46,7 @@ BOUND = {
     "restore": {"snapshot": "snapshot", "manifest_snapshot": "manifest_snapshot", "expected": "expected"},
 }
 #: what leads back to a running service: granted after Ctrl-C, and once a service was stopped whatever the gate says now
+ANEW = {"authorize", "service.stopped", "restore.swapped"}
 WAY_BACK = {"restore.reverted", "quiesce.released", "service.started"}
 
 
@@ -128,6 +130,8 @@ class PlayGate:
     def _reasons(self, operation: str, host: Any, args: Json, question: Json) -> list[str]:
         if self._check and not question.get("check"):
             return ["this run is a check; the task is not"]
+        if operation in ANEW:  # the code that runs may have been changed since the run began
+            self._session.forget_code()
         found = [] if self._stopped and operation in WAY_BACK else self._decide(self._plan)
         if args.get("case") != self._plan["case"]:
             found.append(f"case {args.get('case')} is not the case of this run ({self._plan['case']})")
@@ -214,6 +218,15 @@ class PlayGate:
                 self._stop.critical = False
 
 
+def _kind(plan: Json, check: bool) -> tuple[str, str]:
+    """The ledger's word for such a run, and the letter in its id: what changes nothing is no execution."""
+    if plan["operation"] == "plan":
+        return "observed", "P"
+    if check and not plan["case"].startswith("CEK-"):
+        return "observed", "S"
+    return "run-started", ""
+
+
 @contextmanager
 def open_run(
     session: Session,
@@ -223,8 +236,13 @@ def open_run(
     check: bool,
     who: str,
     say: Callable[[str], None],
+    key: str = "",
+    case_held: bool = False,
 ) -> Iterator[tuple[RunRequest, Stop, str]]:
     """Hold a run open: locks, ledger line, gate socket, private folder. Yields the prepared request.
+
+    ``key`` is the operator's public key, whose digest enters the ledger: whoever starts a run has executed, also when it
+    never comes to its document. ``case_held``: the caller holds the case's lock already.
 
     GateRefused before anything is opened; LockedError when another command works on the case or a dataset.
     """
@@ -232,13 +250,14 @@ def open_run(
     if reasons:
         raise GateRefused(reasons, where=plan["case"], hint=NOTHING)
     site = session.site
-    names = [plan["case"], *(f"dataset-{item['dataset']['id']}" for item in plan["items"])]
+    names = [] if case_held else [plan["case"]]
+    names += [f"dataset-{item['dataset']['id']}" for item in plan["items"]]
     with locks.held(site.state, names, who, case=plan["case"]):
         folder = Path(tempfile.mkdtemp(prefix="sop-", dir=_short_temp()))
         try:
             hosts = plans.inventory_hosts(site, environment(folder))
             plans.check_reachable(site, plan, hosts)
-            kind, mark = ("observed", "P") if plan["operation"] == "plan" else ("run-started", "")
+            kind, mark = _kind(plan, check)
             before = [
                 line for line in session.ledger.lines() if line.kind == kind and line.ref.startswith(f"{plan['case']}/")
             ]
@@ -251,7 +270,8 @@ def open_run(
             # made here, so that a run key that must not be used is told before a line is entered
             gate = PlayGate(session, plan, decide, stop, check)
             digest = fsio.sha256_bytes(fsio.canonical_json(plan))
-            session.ledger.append(kind, f"{plan['case']}/{run_id}", {"plan": digest}, unique=True)
+            digests = {"plan": digest} | ({"operator": key_digest(key)} if key else {})
+            session.ledger.append(kind, f"{plan['case']}/{run_id}", digests, unique=True)
             password_file = site.config.ansible.vault_password_file
             with GateServer(folder, gate.answer) as server:
                 request = RunRequest(
@@ -280,6 +300,7 @@ def execute(
     *,
     check: bool,
     progress: Callable[[Json], None],
+    case_held: bool = False,
 ) -> Run:
     """Run ``plan``. The operator signs it first: that proves the key, and it is the record's plan.
 
@@ -289,11 +310,16 @@ def execute(
         reasons = decide(plan)
     if reasons:
         raise GateRefused(reasons, where=plan["case"], hint=NOTHING)
-    signature = session.sign(fsio.canonical_json(plan), "sop-document", signer)
+    data = fsio.canonical_json(plan)
+    signature = session.sign(data, "sop-document", signer)
+    key = signing.verify(data, signature, "sop-document")
     session.code  # noqa: B018  # taken before the run: the record names the code that ran, and must not fail on it later
     redactor = session.redactor(plan)  # a secret that is missing or unfit is told before anything starts
     started = clock.now()
-    with open_run(session, plan, decide, check=check, who=signer.person.id, say=session.say) as (request, stop, run_id):
+    opened = open_run(
+        session, plan, decide, check=check, who=signer.person.id, say=session.say, key=key, case_held=case_held
+    )
+    with opened as (request, stop, run_id):
         outcome = run(request, redactor, progress, stop)
         inventory = (request.folder / "sop_inventory.json").read_bytes()
     return Run(

@@ -39,9 +39,14 @@ def plan(
     progress: Callable[[Json], None],
 ) -> Case:
     """File the plan of a case. GateRefused with the numbers when it does not fit."""
+    signer = session.signer(person, key)
+    with session.holding(case_id, signer.person.id):
+        return _plan(session, case_id, wanted, signer, progress)
+
+
+def _plan(session: Session, case_id: str, wanted: Wanted, signer: Signer, progress: Callable[[Json], None]) -> Case:
     case = session.case_to_act_on(case_id)
     step = due_step(case, "plan")
-    signer = session.signer(person, key)
     role = session.role(signer.person, step.actors, f"plan (step {step.nomor})")
     context = session.context()
     if reasons := separation(context, case, (signer.person.id, role)) or examine(context, case):
@@ -80,8 +85,7 @@ def plan(
         "informs": step.informs,
         "observed": run.id,
     }
-    with session.holding(case.id, signer.person.id):
-        return session.file(session.case(case_id), step, signer, role, body)
+    return session.file(case, step, signer, role, body)
 
 
 def _predictions(session: Session, items: list[Json], evidence: list[Json]) -> dict[str, capacity.Prediction]:
@@ -105,6 +109,7 @@ def _look(session: Session, target: Json, signer: Signer, progress: Callable[[Js
         lambda current: approval.targets(session.context(), current),
         signer,
         check=False,
+        case_held=True,
         progress=progress,
     )
     shutil.rmtree(run.folder, ignore_errors=True)

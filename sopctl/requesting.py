@@ -69,11 +69,12 @@ def request(session: Session, asked: Asked, person: str | None, key: str | None)
     _check(session, asked)
     data = _letter(asked.letter)
     signer = session.signer(person, key)
-    role = session.role(signer.person, [*step.actors, DESK], f"{step.act} (step {step.nomor})")
+    desk_first = asked.requester not in {None, signer.person.id}
+    roles = [DESK, *step.actors] if desk_first else [*step.actors, DESK]
+    role = session.role(signer.person, roles, f"{step.act} (step {step.nomor})")
     requester = _requester(session, asked, signer.person, role, step.actors)
-    folder = cases.create_folder(
-        site.cases, asked.operation, clock.parse(clock.now()).astimezone(site.tz).strftime("%Y")
-    )
+    year = clock.parse(clock.now()).astimezone(site.tz).strftime("%Y")
+    folder = cases.create_folder(site.cases, asked.operation, year, session.known_cases())
     case = Case(folder.name, folder, flow_name, flow, [], profile.break_glass)
     try:
         body: Json = {

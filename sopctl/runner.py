@@ -29,6 +29,12 @@ from sopctl import content
 from sopctl.models import Json
 from sopctl.redact import Redactor
 
+#: where Ansible would look for plugins that no approval names (defaults lie in the home and in /usr/share)
+PLUGIN_PATHS = (
+    "ACTION_PLUGINS", "BECOME_PLUGINS", "CACHE_PLUGINS", "CLICONF_PLUGINS", "CONNECTION_PLUGINS", "DOC_FRAGMENT_PLUGINS",
+    "FILTER_PLUGINS", "HTTPAPI_PLUGINS", "INVENTORY_PLUGINS", "LIBRARY", "LOOKUP_PLUGINS", "MODULE_UTILS",
+    "NETCONF_PLUGINS", "STRATEGY_PLUGINS", "TERMINAL_PLUGINS", "TEST_PLUGINS", "VARS_PLUGINS",
+)  # fmt: skip
 PASSED_ON = ("HOME", "USER", "SSH_AUTH_SOCK")
 FROM_RUNNER = ("AWX_ISOLATED_DATA_DIR", "ANSIBLE_STDOUT_CALLBACK")
 
@@ -90,6 +96,8 @@ def environment(folder: Path, known_hosts: Path | None = None) -> dict[str, str]
         "ANSIBLE_COLLECTIONS_PATH": str(content.collections_root()),
         "ANSIBLE_ROLES_PATH": str(folder / "none"),
         "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
+        "ANSIBLE_HOME": str(folder / "none"),  # else plugins of the account's own home would run
+        **{f"ANSIBLE_{name}": str(folder / "none") for name in PLUGIN_PATHS},
         "ANSIBLE_SSH_ARGS": ssh,
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),
         "ANSIBLE_HOST_PATTERN_MISMATCH": "error",

@@ -50,9 +50,16 @@ def execute_case(
     check: bool,
     progress: Callable[[Json], None],
 ) -> Executed:
-    """Execute a requested case: gate, run, record, and the execute document."""
-    case = session.case_to_act_on(case_id)
+    """Execute a requested case: gate, run, record, and the execute document; the case is held until that is filed."""
     signer = session.signer(person, key)
+    with session.holding(case_id, signer.person.id):
+        return _execute_case(session, case_id, signer, check=check, progress=progress)
+
+
+def _execute_case(
+    session: Session, case_id: str, signer: Signer, *, check: bool, progress: Callable[[Json], None]
+) -> Executed:
+    case = session.case_to_act_on(case_id)
     executing = case.flow.first("execute")
     if executing is None:
         raise UsageError("this SOP executes nothing", where=case.id)
@@ -76,7 +83,7 @@ def execute_case(
             examine(context, now) + together + approval.gate_schedule(context, *order, current, signer.person.id, role)
         )
 
-    run = execute(session, plan, decide, signer, check=check, progress=progress)
+    run = execute(session, plan, decide, signer, check=check, progress=progress, case_held=True)
     return finish(session, session.case(case_id) if not check else case, flow_step, signer, role, run)
 
 
@@ -92,6 +99,7 @@ def scheduled_plan(session: Session, case: Case) -> Json:
 
 
 def finish(session: Session, case: Case, step: Step, signer: Signer, role: str, run: Run) -> Executed:
+    """Seal the run, and file its document where it was an execution; the caller holds the case's lock."""
     record = sealing.seal_run(session, case, run, signer)
     restore = run.plan["operation"] == "restore"
     result = restore_result(run) if restore else backup_result(run)
@@ -107,8 +115,7 @@ def finish(session: Session, case: Case, step: Step, signer: Signer, role: str, 
             "started": run.started,
             "finished": run.finished,
         }
-        with session.holding(case.id, signer.person.id):
-            case = session.file(case, step, signer, role, body)
+        case = session.file(case, step, signer, role, body)
     return Executed(run, record, case, int(exit_code(run)), result)
 
 

@@ -67,15 +67,29 @@ class Session:
         self.remote: RemoteSigner | None = None
         #: why an act comes after its time, where the policy wants to know
         self.late_reason = ""
+        self._trust: tuple[tuple[int, ...], Trust] | None = None
 
     @cached_property
     def ledger(self) -> Ledger:
         """The site's ledger."""
         return Ledger(self.site.archive / "ledger.jsonl")
 
-    @cached_property
+    @property
     def trust(self) -> Trust:
-        """The trust in force; a new serial is entered into the ledger. GateRefused when it cannot be believed."""
+        """The trust in force, read anew when its files change: a long run sees a revocation."""
+        try:
+            seen = tuple(
+                (self.site.root / "trust" / name).stat().st_mtime_ns for name in ("trust.yml", "trust.yml.sig")
+            )
+        except OSError:
+            seen = ()
+        if self._trust is None or self._trust[0] != seen or not seen:
+            self._trust = seen, self._load_trust()
+            self.__dict__.pop("policy", None)
+        return self._trust[1]
+
+    def _load_trust(self) -> Trust:
+        """Read and check the trust; a new serial is entered into the ledger. GateRefused when it cannot be believed."""
         known_roots = {line.ref: line.digests["root"] for line in self.ledger.lines() if line.kind == "root"}
         trust = load_trust(
             self.site.root,
@@ -114,6 +128,14 @@ class Session:
     def policy(self) -> Policy:
         """What holds: the stricter of trust, SOP and site."""
         return register.effective_policy(self.trust.file.policy, self.site.profile.profile, self.site.config.policy)
+
+    def forget_code(self) -> None:
+        """Have the code's digest taken anew when it is asked for next."""
+        self.__dict__.pop("code", None)
+
+    def known_cases(self) -> set[str]:
+        """Ids of all cases that the ledger has seen; a number is given once, also when its folder was lost."""
+        return {line.ref.split("/")[0] for line in self.ledger.lines()}
 
     def context(self) -> Context:
         """The gate's view, read anew: documents and ledger may have changed since the last question."""
@@ -172,7 +194,8 @@ class Session:
             self.context()
             case = self.case(case_id)
         if reasons := cases.attachments_wrong(case):
-            raise GateRefused(reasons, where=case.id, hint="Put the paper back that was attached.")
+            others = examine(self.context(), case)
+            raise GateRefused(others + reasons, where=case.id, hint="Put the paper back that was attached.")
         return case
 
     def case(self, case_id: str) -> Case:

@@ -126,6 +126,8 @@ class Site:
     def _entries(self, kind: type[R], folder: str) -> dict[str, R]:
         found: dict[str, R] = {}
         for path in sorted((self.root / "register" / folder).glob("*.y*ml")):
+            if path.suffix != ".yml":
+                raise ConfigError("register entries end in .yml", where=str(path), hint="Rename the file.")
             data = fsio.read_strict(path)
             self.register_bytes[f"{folder}/{path.name}"] = data
             entry = loading.from_yaml(kind, data, path)

@@ -66,7 +66,7 @@ def run_schedule(
         case = Case(f"CEK-{year}-{checks + 1:04d}", site.cases, flow_name, flow, [], site.profile.profile.break_glass)
     else:
         case = _broken_off(session, flow_name) or Case(
-            (folder := cases.create_folder(site.cases, "backup", year)).name,
+            (folder := cases.create_folder(site.cases, "backup", year, session.known_cases())).name,
             folder,
             flow_name,
             flow,
@@ -74,9 +74,10 @@ def run_schedule(
             site.profile.profile.break_glass,
         )
     try:
-        plan = plans.backup_plan(site, case.id, entries, clock.now(), session.policy.verify)
-        run = execute(session, plan, decide, signer, check=check, progress=progress)
-        return finish(session, case, flow.steps[0], signer, role, run)
+        with session.holding(case.id, signer.person.id):
+            plan = plans.backup_plan(site, case.id, entries, clock.now(), session.policy.verify)
+            run = execute(session, plan, decide, signer, check=check, progress=progress, case_held=True)
+            return finish(session, case, flow.steps[0], signer, role, run)
     finally:
         if not check:
             _drop_unused(session, case)

@@ -29,9 +29,11 @@ def restore_plan(session: Session, case: Case) -> Json:
     approved = {target["dataset"]: target["backup"] for target in listed or []}
     for dataset in case.request["datasets"]:
         if dataset in approved:
-            found = [backup for backup in backups if backup.snapshot == approved[dataset]]
+            found = [backup for backup in backups if (backup.dataset, backup.snapshot) == (dataset, approved[dataset])]
             if not found:
                 raise GateRefused(f"{dataset}: the approved backup {approved[dataset]} is in no record", where=case.id)
+            if not found[0].verified:
+                raise GateRefused(f"{dataset}: the approved backup {found[0].name} is not verified", where=case.id)
             chosen[dataset] = found[0]
         else:
             chosen[dataset], remarks = vault.choose(backups, dataset, case.request["point"])

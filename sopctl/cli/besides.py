@@ -90,6 +90,16 @@ def ratify(
     acted(config, made, "emergency ratified" if yes else "emergency censured")
 
 
+@case.command()
+@click.argument("case_id", metavar="CASE")
+@acting
+@with_json
+@settings
+def seal(config: Settings, case_id: str, person: str | None, key: str | None) -> None:
+    """Seal a closed case whose record is missing (doctor names them)."""
+    acted(config, beside.seal(config.session, case_id, person, key), "sealed")
+
+
 @case.command("take-over")
 @click.argument("case_id", metavar="CASE")
 @click.option("--reason", required=True, help="What became of the command that held the locks.")

@@ -298,8 +298,8 @@ def test_every_single_deviation(sop: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_straight_case_in_every_other_world(sop: str) -> None:
     """What is not in the documents: who asks, what was edited, the trust's and the site's policy, the time."""
     operator = CAST[sop][1]
-    nobody, decider = {"rahasia": [], "terbatas": []}, {"rahasia": [CAST[sop][0]]}
-    worlds_of: list[dict[str, Any]] = [{}, {"glass": False}, {"authority": nobody}, {"authority": decider}]
+    authorities: list[dict[str, list[str]]] = [{"rahasia": [], "terbatas": []}, {"rahasia": [CAST[sop][0]]}]
+    worlds_of: list[dict[str, Any]] = [{}, {"glass": False}, *({"authority": each} for each in authorities)]
     for script, datasets in STRAIGHT[sop]:
         for changed in worlds_of:
             world = World(sop, review="block", **changed)

@@ -175,7 +175,7 @@ ATTACKS: Table = {
     ),
     "sop.yml: nobody may approve such data": Attack(
         _setting("  approval_days: 7", "  authority: {terbatas: [kadis]}\n  approval_days: 7"),
-        "kadis may approve it, kabid may not",
+        "nobody may approve it, kabid may not",
     ),
     "profile: separation taken out": Attack(
         rewrite(
