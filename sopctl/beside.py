@@ -23,6 +23,7 @@ def file(
     session: Session, case_id: str, act: SideAct, person: str | None, key: str | None, body: Callable[[Case], Json]
 ) -> Case:
     """File one side document; a case that ends with it is sealed."""
+    session.read_what_decides()
     signer = session.signer(person, key)
     with session.holding(case_id, signer.person.id):
         case = session.case_to_act_on(case_id)

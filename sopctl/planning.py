@@ -39,6 +39,7 @@ def plan(
     progress: Callable[[Json], None],
 ) -> Case:
     """File the plan of a case. GateRefused with the numbers when it does not fit."""
+    session.read_what_decides()
     signer = session.signer(person, key)
     with session.holding(case_id, signer.person.id):
         return _plan(session, case_id, wanted, signer, progress)

@@ -10,7 +10,7 @@ from pathlib import Path
 from sopctl import approval, clock, fsio, sealing
 from sopctl import plan as plans
 from sopctl.case import Case, due_step
-from sopctl.duties import separation
+from sopctl.duties import authority, requester_now, separation
 from sopctl.errors import GateRefused, UsageError
 from sopctl.examination import examine
 from sopctl.execution import Run, execute
@@ -51,6 +51,7 @@ def execute_case(
     progress: Callable[[Json], None],
 ) -> Executed:
     """Execute a requested case: gate, run, record, and the execute document; the case is held until that is filed."""
+    session.read_what_decides()
     signer = session.signer(person, key)
     with session.holding(case_id, signer.person.id):
         return _execute_case(session, case_id, signer, check=check, progress=progress)
@@ -65,7 +66,9 @@ def _execute_case(
         raise UsageError("this SOP executes nothing", where=case.id)
     flow_step = executing if check else due_step(case, "execute")
     role = session.role(signer.person, flow_step.actors, f"execution (step {flow_step.nomor})")
-    if reasons := examine(session.context(), case):  # before anything in the documents is used
+    context = session.context()
+    reasons = examine(context, case) + authority(context, case) + requester_now(context, case)
+    if reasons:  # before anything in the documents is used
         raise GateRefused(reasons, where=case.id, hint="Nothing was started and no connection opened.")
     with session.deciding():
         plan = case_plan(session, case) if case.request else scheduled_plan(session, case)

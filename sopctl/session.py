@@ -188,6 +188,11 @@ class Session:
         except (ConfigError, EvidenceError) as error:
             raise GateRefused(error.message, where=error.where, hint=error.hint) from error
 
+    def read_what_decides(self) -> None:
+        """Read trust, profile, register and ledger; GateRefused when any of them cannot be read."""
+        with self.deciding():
+            self.context()
+
     def case_to_act_on(self, case_id: str) -> Case:
         """The case of that id with all that decides about it read; GateRefused when any of it cannot be."""
         with self.deciding():

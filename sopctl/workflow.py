@@ -20,6 +20,7 @@ Body = Callable[[Case, Step], Json]
 
 def act(session: Session, case_id: str, act_name: Act, person: str | None, key: str | None, body: Body) -> Case:
     """File the document of ``act_name`` when it is due and the person may; closes and seals the case at its end."""
+    session.read_what_decides()
     signer = session.signer(person, key)
     with session.holding(case_id, signer.person.id):
         case = session.case_to_act_on(case_id)

@@ -107,6 +107,7 @@ class World:
     filed: list[Filed] = field(default_factory=list)
     lines: list[LedgerLine] = field(default_factory=list)
     fault: str = ""
+    forced: bool = False
 
     @property
     def case(self) -> Case:
@@ -178,6 +179,7 @@ class World:
         reasons = examine(self.context(), replace(self.case, filed=[*self.filed, filed]), pending=True)
         if reasons and not move.force:
             return reasons
+        self.forced = self.forced or bool(reasons)
         self.said.append(said)
         self.filed.append(filed)
         if said.received is not None:

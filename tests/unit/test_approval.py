@@ -200,7 +200,7 @@ FORGED: dict[str, tuple[Forge, str]] = {
     "a number left out": (_gap, "is document 4 of"),
     "chained to another document": (_prev("sha256:" + "0" * 64), "03-decide.json does not follow the document before"),
     "chained to nothing": (_prev(None), "03-decide.json does not follow the document before it"),
-    "approved and rejected": (_both, "document 4 is decide of step r3, but execute of step r4 was due"),
+    "approved and rejected": (_both, "document 4 takes back an approval"),
     "rejected": (_rejected, "execute is not due"),
     "decides neither way": (_body(DECIDE, decision="maybe"), "decides neither approve nor reject"),
     "decides with a list": (_body(DECIDE, decision=["approve"]), "decides neither approve nor reject"),

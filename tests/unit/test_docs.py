@@ -179,7 +179,7 @@ MAKERS: dict[str, list[Callable[..., Any]]] = {
     "request": [requesting.request, requesting.Specified],
     "dispose": [cases.dispose.callback or cases.dispose],
     "decide": [workflow.decision, targeting.approval_body, approval.approval_target],
-    "plan": [planning.plan, planning._window, planning._on_duty, capacity.row],
+    "plan": [planning._plan, planning._window, planning._on_duty, capacity.row],
     "execute": [running.finish],
     "confirm": [workflow.confirmation],
     "inform": [workflow.informing],

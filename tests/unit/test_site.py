@@ -65,7 +65,7 @@ WRONG: list[tuple[Callable[[CaseSite], None], str, str]] = [
     (dataset(max_downtime="30 menit"), "antrean.yml:max_downtime", "is not a duration"),
     (dataset(id="lain"), "antrean.yml:id", "id 'lain' differs from the file's name"),
     (dataset(id="Antrean"), "antrean.yml:id", "id 'Antrean' is not allowed"),
-    (_named_twice, "antrean.yml", "'antrean' stands in two files"),
+    (_named_twice, "antrean.yaml", "register entries end in .yml"),
     (server(inventory_hostname="srv02"), "register/servers", "'srv02' stands in two entries (srv01, srv02)"),
     (server(reviewed={"at": "kemarin", "by": "kabid"}), "srv01.yml:reviewed.at", "'kemarin' is not a date"),
     (server(id="srv1"), "srv01.yml:id", "id 'srv1' differs from the file's name"),

@@ -124,7 +124,7 @@ def test_unverified_backup_is_passed_over_with_a_remark(site: CaseSite, letter: 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["case", "decide", "CASE", "--approve", "--reason", "x", "--as", "kabid"], "decide is not due"),
+        (["case", "decide", "CASE", "--reject", "--reason", "x", "--as", "kabid"], "takes back an approval"),
         (["case", "dispose", "CASE", "--as", "kadis"], "Due is step 4: execute, by pelaksana"),
         (["case", "receive", "CASE", "--as", "pemohon"], "receive is not due"),
         (["case", "confirm", "CASE", "--approve", "--as", "kabid"], "confirm is not due"),

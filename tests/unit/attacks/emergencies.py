@@ -166,7 +166,7 @@ ATTACKS: Table = {
     ),
     "emergency after a rejection": Attack(_after_the_rejection, "breaks the glass of a case that was decided"),
     "emergency censured before it was executed": Attack(
-        after(emergency, forge(_decided_meanwhile)), "ratifies where no emergency was executed"
+        after(emergency, forge(_decided_meanwhile)), "execute is not due"
     ),
     "emergency of a request that was edited": Attack(
         after(emergency, forge(body(REQUEST, reason="lain"), _true)), "the approval is of another request"

@@ -38,9 +38,9 @@ def _all_dropped(site: CaseSite) -> None:
         path.unlink()
 
 
-def _approved_twice(_: CaseSite, papers: list[Paper]) -> None:
+def _taken_back(_: CaseSite, papers: list[Paper]) -> None:
     again = json.loads(json.dumps(papers[DECIDE].body))
-    again["seq"] = 4
+    again["seq"], again["body"] = 4, {"decision": "reject", "reason": "tidak jadi"}
     papers.append(replace(papers[DECIDE], body=again))
 
 
@@ -134,7 +134,7 @@ ATTACKS: Table = {
         forge(_first_dropped), "document 1 is dispose of step r2, but request of step r1 was due"
     ),
     "everything dropped": Attack(_all_dropped, "the ledger knows 3 documents of"),
-    "approved twice": Attack(forge(_approved_twice), "document 4 is decide of step r3, but execute of step r4 was due"),
+    "approved and taken back": Attack(forge(_taken_back), "document 4 takes back an approval"),
     "rejected and then approved": Attack(
         forge(_rejected_first), "document 4 is decide of step r3, but inform of step r6b was due"
     ),
