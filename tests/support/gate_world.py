@@ -124,6 +124,9 @@ class World:
             return [fault] if self.fault == fault else []
 
         profile = loaded(self.sop)
+        known = trust(self.sop, self.glass)
+        if wrong("another SOP in the trust"):
+            known = replace(known, file=msgspec.structs.replace(known.file, profiles={}))
         if self.lax:
             profile = LoadedProfile(msgspec.structs.replace(profile.profile, sod=[]), profile.digest, profile.path)
         server = Server(
@@ -132,7 +135,7 @@ class World:
         )  # fmt: skip
         return Context(
             site=SITE,
-            trust=trust(self.sop, self.glass),
+            trust=known,
             profile=LoadedProfile(profile.profile, "sha256:" + "f" * 64, profile.path) if wrong("profile edited") else profile,
             lines=self.lines,
             servers={} if wrong("not registered") else {"srv01": server},
@@ -209,6 +212,7 @@ class World:
             role = operator if role == decider else decider
         asked = self.said[0] if self.said else None
         requester = "pemohon" if role == "loket" or move.twist == "for somebody" else person
+        requester = CAST[self.sop][0] if move.twist == "for the decider" else requester
         span = {"long": 40 * DAY, "short": HOUR // 2}.get(move.twist, 4 * HOUR if letter == "e" else 5 * DAY)
         wrong = {"other targets", "nothing"} | ({"other code", "other request"} if letter in "ae" else set())
         exact = move.twist not in wrong
@@ -319,8 +323,17 @@ UNSOUND = {
 }
 TWISTS = sorted(
     UNSOUND
-    | {"another's key", "not received", "backdated", "another role", "for somebody", "for another unit", "unspecified"}
+    | {
+        "another's key",
+        "not received",
+        "backdated",
+        "another role",
+        "for somebody",
+        "for the decider",
+        "for another unit",
+        "unspecified",
+    }
     | {"long", "short", "other targets", "other code", "other request", "nothing", "countersigns nothing"}
 )
-FAULTS = ["code edited", "settings edited", "register edited", "profile edited", "not registered", "not reviewed", "another machine",
+FAULTS = ["code edited", "another SOP in the trust", "settings edited", "register edited", "profile edited", "not registered", "not reviewed", "another machine",
           "another backup", "rolled back"]  # fmt: skip

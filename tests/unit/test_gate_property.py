@@ -116,22 +116,21 @@ def owners_agree(world: World, said: list[Said]) -> bool:
                 return False
     word = "".join(one.letter for one in said if one.letter not in "otgh")
     broken = re.sub("e([dap]*)e[yz]", "", word).count("e") == 2  # an emergency asks no owner
-    return broken or all(DATASETS[name][0] == said[0].unit or name in yes for name in said[0].datasets)
+    return bool(broken or all(DATASETS[name][0] == said[0].unit or name in yes for name in said[0].datasets))
 
 
 def in_time(world: World) -> bool:
     """Asked of what sopctl accepted: an act after its time says why, where the policy wants to know."""
     row = [one for one in world.said if one.letter not in "otghweyz"]
     for number, one in enumerate(row[1:], 1):
-        last = row[
-            number - 2 if row[number - 1].letter + one.letter == "ad" else number - 1
-        ]  # Kaltim's row 2 is one row
+        one_row = row[number - 1].letter + one.letter == "ad"  # deciding and passing on: Kaltim's row 2
+        last = row[number - 2 if one_row else number - 1]
         what = "x" if one.letter in "ap" and last.letter in "apsx" else one.letter  # anew, while execution is due
         hours = one.letter not in "nir" and next(
             (hours for letters, hours in HOURS[world.sop].items() if what in letters), 0
         )
         if hours and (one.received or 0) - (last.received or 0) > hours * HOUR and not one.reason:
-            return world.sla == "warn"
+            return bool(world.sla == "warn")
     return True
 
 
@@ -274,6 +273,8 @@ def deviations(sop: str) -> Iterator[list[Move]]:
     for script, datasets in STRAIGHT[sop]:
         straight = [Move(letter, datasets=datasets, force=True) for letter in script]
         yield straight
+        yield from ([replace(straight[0], letter=new), *straight] for new in "oe")
+        yield [replace(straight[0], person="meja", twist="for the decider"), *straight[1:]]
         for at, move in enumerate(straight):
             changes: list[dict[str, Any]] = [{"twist": twist} for twist in TWISTS]
             changes += [{"person": person} for person in people(sop)] + [
