@@ -262,7 +262,9 @@ def test_host_that_is_not_enrolled_is_guarded_as_before(host: Enrolled) -> None:
 
 
 def test_ordinary_user_on_an_enrolled_host(host: Enrolled) -> None:
-    for folder in [each for each in host.signers.parents if each.name.startswith(("pytest-", "popen-", "test_", "etc"))]:
+    for folder in [
+        each for each in host.signers.parents if each.name.startswith(("pytest-", "popen-", "test_", "etc"))
+    ]:
         folder.chmod(0o755)
     params = host.params(host.grant())
     with multiprocessing.get_context("fork").Pool(1, os.setuid, (65534,)) as pool:
