@@ -19,15 +19,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 Json = dict[str, Any]
 
@@ -110,10 +107,7 @@ class SiteBuilder:
         self._register_changed = False
         self.profile = str(profile)
         self.people = dict(people or PEOPLE[self.profile])
-        shipped = "trenggalek" if isinstance(profile, Path) else profile
-        self.run("init", self.root, "--profile", shipped, "--vault", vault or f"{self.vault}/{{server}}", site=False)
-        if isinstance(profile, Path):
-            self._own_profile(profile)
+        self.run("init", self.root, "--profile", profile, "--vault", vault or f"{self.vault}/{{server}}", site=False)
         self._make_trust()
 
     # commands -------------------------------------------------------------------------------------------------
@@ -173,16 +167,6 @@ class SiteBuilder:
         return json.loads(self.run(*args, "--json", as_=as_, check=check).stdout)
 
     # people ---------------------------------------------------------------------------------------------------
-
-    def _own_profile(self, path: Path) -> None:
-        """Put an SOP of the agency's own in the place of the shipped one, as its user must by hand."""
-        shipped = next((self.root / "profiles").glob("*.yml"))
-        shutil.copyfile(path, self.root / "profiles" / path.name)
-        self.edit("sop.yml", f"profile: {shipped.stem}", f"profile: {path.stem}")
-        names = [yaml.safe_load(each.read_text(encoding="utf-8"))["document"]["instansi"] for each in (shipped, path)]
-        self.edit("sop.yml", *names)  # the letterhead
-        self.edit("trust/trust.yml", f"{shipped.stem}:", f"{path.stem}:")
-        shipped.unlink()
 
     def _make_trust(self) -> None:
         self.run("trust", "init", "--root-key", self.root_key, "--no-passphrase", site=False)
