@@ -38,9 +38,10 @@ def request_forms(session: Session, case: Case) -> list[RestoreRequestForm]:
                 unit=request["unit"],
                 letter_number=request["letter"]["number"],
                 letter_date=request["letter"].get("date"),
-                asset_ids=(
-                    dataset.server,
-                    *(service.server for service in dataset.services if service.server != dataset.server),
+                asset_ids=tuple(
+                    dict.fromkeys(
+                        [dataset.server, *(one.server for one in dataset.services if case.operation == "restore")]
+                    )
                 ),
                 dataset=dataset_id,
                 dataset_name=dataset.name,

@@ -42,7 +42,7 @@ def number(session: Session, case_id: str, flow: str, at: str) -> str:
     moment = clock.parse(at).astimezone(session.site.tz)
     words = {
         "seq": int(case_id[-4:]),
-        "flow": flow.upper(),
+        "flow": flow.upper().replace("_", "-"),
         "agency": session.site.config.agency.kode.upper(),
         "month_roman": ROMAN[moment.month - 1],
         "month": moment.month,

@@ -151,6 +151,8 @@ def _row(session: Session, context: Context, case: Case, number: int, filed: Fil
     at = received_at(context, case, filed) or document.at
     since = _since(context, case, number)
     took = session.work.seconds(since, at) if since and document.act not in SIDE_ACTS else None
+    if document.act == "execute":  # how long it ran, as its form says
+        took = _ran(document.body) or took
     limit = _deadline(context, case.with_filed(case.filed[:number])) if document.act not in SIDE_ACTS else None
     reasons = examine_one(context, case, filed)
     body: dict[str, Any] = document.body
@@ -175,8 +177,17 @@ def _row(session: Session, context: Context, case: Case, number: int, filed: Fil
         "reason": body.get("reason"),
         "result": body.get("result"),
         "record": body.get("record"),
+        "note": body.get("note"),
         "signature": "valid" if not reasons else "; ".join(reasons),
     }
+
+
+def _ran(body: Json) -> int | None:
+    """Seconds that an execution ran; a hand-made document may hold anything."""
+    times = [body.get(key) for key in ("started", "finished")]
+    if not all(isinstance(one, str) and clock.is_time(one) for one in times):
+        return None
+    return clock.seconds_between(str(times[0]), str(times[1]))
 
 
 def _step(case: Case, step_id: str) -> Step | None:

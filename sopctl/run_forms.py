@@ -90,7 +90,7 @@ def _backup_row(session: Session, item: Json, run: Run) -> BackupRow:
         dataset=dataset_id,
         dataset_name=dataset.name,
         schedule={"P1M": "bulanan", "P1W": "mingguan", "P1D": "harian"}.get(item["every"], "atas permintaan"),
-        jenis=item["jenis"],
+        jenis=item["jenis"] if item["every"] else "",
         method=str(stored.get("method", "")),
         started=stored.get("started"),
         finished=stored.get("finished"),

@@ -83,7 +83,7 @@ def _document(output: Output, row: Json, zone: str) -> None:
         f"     {row['act']} by {who} ({row['person']} as {row['role']}), {when}{took}{limit}{late}",
         "yellow" if row["late"] else "",
     )
-    said = [str(row[name]) for name in ("decision", "result", "reason", "record") if row[name]]
+    said = [str(row[name]) for name in ("decision", "result", "reason", "note", "record") if row[name]]
     valid = row["signature"] == "valid"
     signature = "signature valid" if valid else f"NOT VALID: {row['signature']}"
     output.line(f"     {'; '.join([*said, signature])}", "dim" if valid else "red")
