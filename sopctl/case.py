@@ -141,6 +141,7 @@ class _Walk:
         self._first_operator = ""
         self._begun = self._executed = False
         self._before: Step | None = None  # what was due when the glass was broken
+        self._spent = False  # an emergency was judged before anything came of it
         self._renewable: set[str] = set()  # acts that may be done anew while execution is due
         self._standing = False  # an execution that no inspector has sent back
 
@@ -235,12 +236,12 @@ class _Walk:
         if self.due is not None and self.due.id == RATIFY:
             self.due = None
         elif not self._executed:  # nothing came of it: the SOP's own step is due again
-            self.due, self.emergency = self._before, ""
+            self.due, self.emergency, self._spent = self._before, "", True
         return ""
 
     def _emergency(self, document: Document) -> str:
-        if self._glass is None:
-            return "breaks the glass, which this SOP does not have"
+        if self._glass is None or self._spent:
+            return "breaks the glass a second time" if self._spent else "breaks the glass, which this SOP does not have"
         if self._executed or self.outcome == "ditolak" or self.emergency in {"open", "ratified", "censured"}:
             return "breaks the glass of a case that was decided or executed already"
         if not self.emergency:

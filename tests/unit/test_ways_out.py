@@ -110,6 +110,7 @@ def test_where_a_case_stands(names: list[str], due: str | None, outcome: str, gl
         ([*BROKEN, "plan"], "is plan of step k3, but execute of step k4 was due"),
         ([*BROKEN, "execute", "confirm", "ratify", "censure"], "lies behind the end of the flow"),
         (["take over"], "lies before the case's first step"),
+        ([*BROKEN, "censure", "break"], "breaks the glass a second time"),
     ],
 )
 def test_no_way_round(names: list[str], problem: str) -> None:
