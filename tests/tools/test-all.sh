@@ -11,12 +11,16 @@ lab=
 log=.cache/lab-up.log
 lablog=.cache/lab-tests.log
 labtests=
+ownlog=.cache/lab-own-tests.log
+owntests=
+own=tests/e2e/test_control_mode.py # makes hosts of its own
 
 finish() {
     code=$?
     trap - EXIT
     [ -z "$lab" ] || wait "$lab" 2>/dev/null || true
     [ -z "$labtests" ] || kill "$labtests" 2>/dev/null || true
+    [ -z "$owntests" ] || kill "$owntests" 2>/dev/null || true
     if [ "$skip" = 0 ] && [ -z "${KEEP_LAB:-}" ] && [ -x .venv/bin/python ]; then
         .venv/bin/python tests/lab/lab.py down >.cache/lab-down.log 2>&1 || cat .cache/lab-down.log >&2
     fi
@@ -47,8 +51,12 @@ if [ "$skip" = 0 ]; then
     lab=
     tail -n 1 "$log"
     # The lab's hosts are one thing, so its tests run in one process, in order; everything else runs beside them.
-    .venv/bin/pytest --durations 10 -m lab tests ${PYTEST:-} >"$lablog" 2>&1 &
+    # shellcheck disable=SC2086  # PYTEST holds several words
+    .venv/bin/pytest --durations 10 -m lab tests --ignore "$own" ${PYTEST:-} >"$lablog" 2>&1 &
     labtests=$!
+    # shellcheck disable=SC2086
+    .venv/bin/pytest -p no:cacheprovider --durations 3 -m lab "$own" ${PYTEST:-} >"$ownlog" 2>&1 &
+    owntests=$!
 else
     echo "test: SKIP_LAB is set; skipped here is what needs real hosts:"
     .venv/bin/pytest --collect-only -q -m lab tests 2>/dev/null | sed -n 's/^/  /; /::/p'
@@ -62,6 +70,10 @@ if [ -n "$labtests" ]; then
     labtests=
     echo "test: in the lab:"
     cat "$lablog"
+    wait "$owntests" || code=$?
+    owntests=
+    echo "test: in control mode, on hosts of its own:"
+    cat "$ownlog"
 fi
 echo "test: finished after $((SECONDS - began)) s, exit $code"
 exit "$code"
