@@ -85,7 +85,7 @@ class RunKey:
         if not self._there:
             return None
         data = fsio.canonical_json(grant)
-        signature = signing.sign(data, "sop-grant", self._path)
+        signature = signing.sign(data, "sop-grant", self._path, apart=True)
         if self._believed and signing.verify(data, signature, "sop-grant") not in self._believed:
             raise GateRefused(
                 "this run key is not the one that the trust names",

@@ -221,9 +221,13 @@ def _verify_blob(signature: Signature, message: bytes) -> None:
     body.end()
 
 
-def sign(data: bytes, namespace: Namespace, key: Path) -> bytes:
+def sign(data: bytes, namespace: Namespace, key: Path, *, apart: bool = False) -> bytes:
     """Sign ``data`` with ``ssh-keygen -Y sign``; ``key`` is a private key, or a public key whose other half an agent
-    or a security key holds. Pass phrases are asked on the terminal. UsageError when it cannot."""
+    or a security key holds. Pass phrases are asked on the terminal. UsageError when it cannot.
+
+    ``apart`` from the terminal, for a key without a pass phrase: Ctrl-C goes to every program of the terminal, and a
+    grant must be signed while the service is stopped and the interrupt waits.
+    """
     # LC_ALL fixed: messages are matched by nobody, but stay readable in any locale
     env = {
         k: v for k, v in os.environ.items() if k in {"HOME", "PATH", "SSH_AUTH_SOCK", "SSH_ASKPASS", "DISPLAY", "TERM"}
@@ -234,7 +238,13 @@ def sign(data: bytes, namespace: Namespace, key: Path) -> bytes:
         command = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(key), str(message)]
         try:
             done = subprocess.run(
-                command, env={**env, "LC_ALL": "C"}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, check=False
+                command,
+                env={**env, "LC_ALL": "C"},
+                stdin=subprocess.DEVNULL if apart else None,
+                stderr=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                check=False,
+                start_new_session=apart,
             )
         except FileNotFoundError:
             raise UsageError("ssh-keygen is not installed", hint="Install openssh-client.") from None

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -275,3 +277,19 @@ def test_any_altered_content(flips: list[tuple[int, int]], data: st.DataObject, 
         raw[at % len(raw)] ^= bits
     if bytes(raw) != before:
         assert not we_accept(own.public, pack(bytes(raw)))
+
+
+def test_grant_is_signed_while_the_terminal_s_ctrl_c_waits(tmp_path: Path) -> None:
+    """Ctrl-C reaches every process of the terminal's group; the one that signs a grant is not of it."""
+    key = tmp_path / "run-key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    program = tmp_path / "bin/ssh-keygen"
+    program.parent.mkdir()
+    real = shutil.which("ssh-keygen")
+    program.write_text(f'#!/bin/sh\nps -o sid= -p $$ >"{tmp_path}/session"\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        for apart in (False, True):
+            signing.verify(b"x", signing.sign(b"x", "sop-grant", key, apart=apart), "sop-grant")
+            assert (int((tmp_path / "session").read_text()) != os.getsid(0)) is apart
