@@ -15,7 +15,7 @@ BINS = bin_dirs()
 
 @pytest.fixture(scope="session", params=sorted(BINS))
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    with running(BINS[request.param], 55000 + os.getpid() % 5000) as started:
+    with running(BINS[request.param], 15000 + os.getpid() % 15000) as started:
         started.sql(ROLES)
         yield started
 
