@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -137,14 +138,14 @@ def running(bin_dir: str, port: int) -> Iterator[Cluster]:
             try:
                 cluster.sql("SELECT 1")
                 break
-            except AssertionError:
-                if attempt == 149:
-                    raise
+            except AssertionError as error:
+                if attempt == 149 or server.poll() is not None:
+                    raise AssertionError((path / "log").read_text(encoding="utf-8", errors="replace")) from error
                 time.sleep(0.1)
         yield cluster
     finally:
         if server is not None:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # fast: TERM would wait for every session that a test left open
             try:
                 server.wait(5)
             except subprocess.TimeoutExpired:
