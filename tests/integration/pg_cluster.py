@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -106,9 +107,23 @@ def unprivileged() -> str | None:
     raise AssertionError("no unprivileged user on this machine")
 
 
+def _free(port: int) -> int:
+    """The first port from ``port`` on that nobody listens on: each module that imports the fixture has its own server."""
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                port += 1
+            else:
+                return port
+
+
 @contextmanager
 def running(bin_dir: str, port: int) -> Iterator[Cluster]:
-    """A cluster in a directory of its own, gone afterwards."""
+    """A cluster in a directory of its own, gone afterwards; ``port`` or the next free one."""
+    port = _free(port)
     user = unprivileged()
     path = Path(tempfile.mkdtemp(prefix="sop-pg-"))
     if user is not None:

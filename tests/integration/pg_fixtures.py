@@ -15,8 +15,7 @@ BINS = bin_dirs()
 
 @pytest.fixture(scope="session", params=sorted(BINS))
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    # below the ephemeral ports, and one for each: what is left of a server may hold its port for a moment
-    with running(BINS[request.param], 15000 + os.getpid() % 15000 + 101 * sorted(BINS).index(request.param)) as started:
+    with running(BINS[request.param], 15000 + os.getpid() % 15000) as started:  # below the ephemeral ports
         started.sql(ROLES)
         yield started
 
