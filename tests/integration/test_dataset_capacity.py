@@ -16,9 +16,10 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.engines.postgresql 
 
 from tests.integration.module_process import Json, run_module
 from tests.integration.pg_cluster import Cluster
-from tests.integration.pg_fixtures import cluster, empty, sample, small  # noqa: F401  (fixtures)
 from tests.integration.pg_helpers import Bytes, databases, take
 from tests.integration.sop_fixtures import dataset_for, make_database, noise, tmpfs
+
+pytest_plugins = ["tests.integration.pg_fixtures"]
 
 CASE = "RST-2026-0001"
 SLACK = 64 << 20  # other tests write to the same disk meanwhile
@@ -152,7 +153,7 @@ def pg_dataset(server: Cluster, database: str = "simpeg", **more: object) -> Jso
 
 
 @pytest.mark.parametrize("check", [False, True], ids=["run", "check"])
-def test_a_database(sample: Cluster, check: bool) -> None:  # noqa: F811  (a fixture)
+def test_a_database(sample: Cluster, check: bool) -> None:
     names = databases(sample)
     files = sorted(str(path) for path in (sample.path / "data" / "base").rglob("*"))
     evidence = look(pg_dataset(sample), check)
@@ -168,7 +169,7 @@ def test_a_database(sample: Cluster, check: bool) -> None:  # noqa: F811  (a fix
     assert sorted(str(path) for path in (sample.path / "data" / "base").rglob("*")) == files
 
 
-def test_the_registers_own_reserve_and_scratch_folder_and_who_is_in(small: Cluster, tmp_path: Path) -> None:  # noqa: F811  (a fixture)
+def test_the_registers_own_reserve_and_scratch_folder_and_who_is_in(small: Cluster, tmp_path: Path) -> None:
     holder = subprocess.Popen(
         [f"{small.bin_dir}/psql", "-X", "-q", "-h", str(small.path), "-p", str(small.port), "-U", "dba", "-d", "simpeg"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=small.os_user, cwd="/", env={"PATH": "/usr/bin:/bin"},
@@ -192,13 +193,13 @@ def test_the_registers_own_reserve_and_scratch_folder_and_who_is_in(small: Clust
     assert not (tmp_path / "later").exists()
 
 
-def test_a_lost_database_is_planned_from_its_dump(small: Cluster) -> None:  # noqa: F811  (a fixture)
+def test_a_lost_database_is_planned_from_its_dump(small: Cluster) -> None:
     evidence = look(pg_dataset(small, "hilang"), dump_bytes=10_000_000)
     assert (evidence["exists"], evidence["bytes"], evidence["needs"]) == (False, 0, 22_000_000)
     assert "sessions" not in evidence
 
 
-def test_a_plan_that_does_not_fit_is_refused_by_the_run_too(small: Cluster) -> None:  # noqa: F811  (a fixture)
+def test_a_plan_that_does_not_fit_is_refused_by_the_run_too(small: Cluster) -> None:
     evidence = look(pg_dataset(small))
     reserve = evidence["stage_free"] + evidence["needs"] + SLACK
     engine = PostgresqlEngine(pg_dataset(small, reserve_bytes=reserve), {})
@@ -209,14 +210,14 @@ def test_a_plan_that_does_not_fit_is_refused_by_the_run_too(small: Cluster) -> N
         engine.stage(CASE, Bytes(data.data), manifest)
 
 
-def test_a_server_elsewhere_is_not_looked_at(small: Cluster) -> None:  # noqa: F811  (a fixture)
+def test_a_server_elsewhere_is_not_looked_at(small: Cluster) -> None:
     place = PostgresqlEngine(
         {**pg_dataset(small), "connection": {**small.connection, "host": "192.0.2.1"}}, {}
     ).staging_place(1000)
     assert place.path is None
 
 
-def test_a_server_that_does_not_answer(small: Cluster, tmp_path: Path) -> None:  # noqa: F811  (a fixture)
+def test_a_server_that_does_not_answer(small: Cluster, tmp_path: Path) -> None:
     silent = pg_dataset(small, connection={**small.connection, "socket": str(tmp_path)})
     said = refusal(dataset=silent)
     assert said.startswith("simpeg: ")
