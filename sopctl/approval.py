@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sopctl import clock
+from sopctl import clock, periods, reviews
 from sopctl.case import Case, due_act
 from sopctl.context import Context
 from sopctl.duties import authority, requester_now, separation, taken_back
 from sopctl.examination import examine
 from sopctl.ledger import CLOCK_TOLERANCE, LedgerLine
 from sopctl.models import Json, Schedule, Server
-
-REVIEW_DAYS = 366
+from sopctl.reviews import Last
 
 
 def sha256(data: bytes) -> str:
@@ -40,14 +39,15 @@ def gate_case(context: Context, case: Case, plan: Json, person: str, role: str) 
         what = f"{due_act(due)} by {' or '.join(due.actors)} (step {due.id})" if due else "nothing: the case is closed"
         found.append(f"execution is not due; due is {what}")
         return found
-    found += _operator(context, case, person, role, due.actors)
+    found += operator(context, case, person, role, due.actors)
     granted = approval_of(case)
     if granted is None:
         return [*found, f"case {case.id} carries no approval"]
     approval, at = granted
     if not overtaken(case):
         found += taken_back(context, case)
-        found += approved(context, approval, plan, at, days=context.trust.file.policy.approval_days_max)
+        longest = context.trust.file.policy.approval_days_max
+        found += approved(context, approval, plan, at, chosen=in_place_by_plan(case), days=longest)
     elif case.state.emergency == "censured":
         found.append("the emergency was censured; nothing more is executed by it")
     elif not context.trust.file.policy.break_glass or context.profile.profile.break_glass is None:
@@ -77,6 +77,17 @@ def approval_of(case: Case) -> tuple[Any, str] | None:
     return decision.document.body.get("approval"), decision.document.at
 
 
+def in_place_by_plan(case: Case) -> bool:
+    """Whether the case's plan chose to restore in place, where the SOP plans after it has decided.
+
+    Where it decides over the plan, what it approved stands.
+    """
+    order = [step.act for step in case.flow.steps]
+    if "plan" not in order or "decide" not in order or order.index("plan") < order.index("decide"):
+        return False
+    return case.body("plan").get("in_place") is True
+
+
 def planned(context: Context, case: Case, plan: Json) -> list[str]:
     """Why this run is not what was planned, in an SOP that plans; nothing to say in an emergency."""
     if case.flow.first("plan") is None or overtaken(case):
@@ -95,15 +106,23 @@ def planned(context: Context, case: Case, plan: Json) -> list[str]:
     return found
 
 
-def approved(context: Context, approval: Any, plan: Json, decided: str, **longest: int) -> list[str]:
-    """What differs between what was approved (at ``decided``) and what would run, each named."""
+def approved(
+    context: Context, approval: Any, plan: Json, decided: str, *, chosen: bool = False, **longest: int
+) -> list[str]:
+    """What differs between what was approved (at ``decided``) and what would run, each named.
+
+    ``chosen``: who plans has since chosen to restore in place (:func:`in_place_by_plan`); nothing else may differ.
+    """
     if not isinstance(approval, dict):
         return ["the decision does not say what it approves"]
     found = _window(context, approval, decided, longest)
     code = context.code()
     if approval.get("code") != code:
         found.append(f"the code differs from the approved code ({approval.get('code')} then, {code} now)")
-    return found + _compare(approval.get("targets"), plan)
+    listed = approval.get("targets")
+    if chosen and isinstance(listed, list):
+        listed = [{**target, "in_place": True} if isinstance(target, dict) else target for target in listed]
+    return found + _compare(listed, plan)
 
 
 def _compare(approved_targets: Any, plan: Json) -> list[str]:
@@ -155,7 +174,10 @@ def approval_target(item: Json) -> Json:
         "host": item["host"],
         "machine_id": item["machine_id"],
         "ssh_host_key": item["ssh_host_key"],
-        "place": item["dataset"].get("database") or item["dataset"].get("path"),
+        "place": (item.get("to") or {}).get("place") or item["dataset"].get("database") or item["dataset"].get("path"),
+        "to": item.get("to"),
+        "in_place": item.get("in_place", False),
+        "drill": (item.get("drill") or {}).get("server"),
         "owner_unit": item["owner_unit"],
         "classification": item["classification"],
         "services": [f"{service['server']}/{service['service']['name']}" for service in item["services"]],
@@ -171,6 +193,10 @@ def approval_target(item: Json) -> Json:
     }
 
 
+#: seconds that a scheduled plan may be later than what it is judged by; clocks are read in between
+PLANNED_AHEAD = 600
+
+
 def gate_schedule(
     context: Context, schedule: Schedule, data: bytes, signature: bytes | None, plan: Json, person: str, role: str
 ) -> list[str]:
@@ -179,16 +205,23 @@ def gate_schedule(
     if flow_name is None:
         return [f"profile {context.profile.profile.id} has no scheduled flow"]
     found = standing_order(context, schedule, data, signature)
-    entries = {entry.dataset for entry in schedule.entries}
-    found += [
-        f"dataset {item['dataset']['id']} is not in the schedule"
-        for item in plan["items"]
-        if item["dataset"]["id"] not in entries
-    ]
+    entries = {entry.dataset: entry for entry in schedule.entries}
+    for item in plan["items"]:
+        dataset = item["dataset"]["id"]
+        if dataset not in entries:
+            found.append(f"dataset {dataset} is not in the schedule")
+            continue
+        # by when the run began: one that takes longer than its window comes to its end
+        opens = periods.opens(schedule.window_of(entries[dataset]), plan["at"], context.work.tz)
+        if opens > plan["at"]:
+            found.append(f"the window of {dataset} is closed at {plan['at']}; it opens at {opens}")
+    # the context may have been looked at a little before the plan was made
+    if clock.seconds_between(context.now, plan["at"]) > PLANNED_AHEAD:
+        found.append(f"the plan is of {plan['at']}, now is {context.now}")
     if context.trust.file.profiles.get(context.profile.profile.id) != context.profile.digest:
         found.append(f"profile {context.profile.profile.id} is not the one in the trust (its bytes differ)")
     flow = context.profile.profile.flow(flow_name)
-    found += _operator(context, None, person, role, flow.steps[0].actors)
+    found += operator(context, None, person, role, flow.steps[0].actors)
     return found + targets(context, plan)
 
 
@@ -224,7 +257,8 @@ def standing_order(context: Context, schedule: Schedule, data: bytes, signature:
     return found
 
 
-def _operator(context: Context, case: Case | None, person: str, role: str, allowed: list[str]) -> list[str]:
+def operator(context: Context, case: Case | None, person: str, role: str, allowed: list[str]) -> list[str]:
+    """Why ``person`` may not execute in ``role`` (``case``: requested, None for what the schedule starts)."""
     found = []
     entry = next((entry for entry in context.trust.file.people if entry.id == person), None)
     if role not in allowed:
@@ -239,8 +273,28 @@ def _operator(context: Context, case: Case | None, person: str, role: str, allow
 
 
 def targets(context: Context, plan: Json) -> list[str]:
+    """What :func:`registered` finds, and reviews overdue where the policy blocks."""
+    found = registered(context, plan)
+    return found + review_reasons(context, plan) if context.policy.asset_review == "block" else found
+
+
+def review_reasons(context: Context, plan: Json) -> list[str]:
+    """Why the planned servers' register entries do not count as reviewed; they block or are said, as the policy has it."""
+    found = list(context.reviews.problems)
+    for identity in plan["hosts"].values():
+        server = context.servers.get(identity["server"])
+        if server is None or not review_overdue(server, context.now, context.reviews.last.get(server.id)):
+            continue
+        last = context.reviews.last.get(server.id)
+        at = max((last.at[:10] if last else ""), server.reviewed.at if server.reviewed else "") or "never"
+        wrong = f": {last.said.result}, {last.document}" if last and last.said.result != reviews.GOOD else ""
+        found.append(f"the register's review of {server.id} is overdue (last {at}{wrong})")
+    return found
+
+
+def registered(context: Context, plan: Json) -> list[str]:
     """Code that the trust does not list (where it lists any), settings and register entries that are not the signed ones,
-    hosts that are not registered as the plan names them, and reviews overdue where the policy blocks."""
+    and hosts that are not registered as the plan names them. It is all that a look at servers needs."""
     found = [*_clock(context), *context.settings()]
     entries = [f"datasets/{item['dataset']['id']}.yml" for item in plan["items"]]
     entries += [f"servers/{planned_host['server']}.yml" for planned_host in plan["hosts"].values()]
@@ -254,10 +308,6 @@ def targets(context: Context, plan: Json) -> list[str]:
             continue
         if (server.machine_id, server.ssh_host_key) != (identity["machine_id"], identity["ssh_host_key"]):
             found.append(f"host {host} is registered with another identity than planned")
-        if context.policy.asset_review == "block" and review_overdue(server, context.now):
-            found.append(
-                f"the register's review of {server.id} is overdue (last {server.reviewed.at if server.reviewed else 'never'})"
-            )
     return found
 
 
@@ -269,11 +319,10 @@ def _clock(context: Context) -> list[str]:
     return []
 
 
-def review_overdue(server: Server, now: str) -> bool:
-    """Whether the last review is over a year ago, or never was."""
-    if server.reviewed is None:
-        return True
-    return clock.seconds_between(f"{server.reviewed.at[:10]}T00:00:00Z", now) > REVIEW_DAYS * 86400
+def review_overdue(server: Server, now: str, last: Last | None = None) -> bool:
+    """Whether the last review (``last``: signed; else what the entry says) is over a year ago, never was, or found it wrong."""
+    until = reviews.due(last, server.reviewed.at if server.reviewed else None)
+    return until is None or now > f"{until}T00:00:00Z"
 
 
 def differences(planned: Any, actual: Any, path: str = "") -> list[str]:

@@ -69,20 +69,8 @@ def seal_record(
     try:
         _make_dirs(building / "data", archive_root)
         with _held(building):
-            payload = {f"data/{_safe_name(name)}": content for name, content in files.items()}
-            manifest, size = _write_payload(building, payload)
-            own = {
-                "External-Identifier": record_id,
-                "Sop-Record-Kind": kind,
-                "Bagging-Date": f"{moment:%Y-%m-%d}",
-                "Payload-Oxum": f"{size}.{len(payload)}",
-                "Bag-Software-Agent": f"sopctl {__version__}",
-            }
-            tags = {"bagit.txt": BAGIT_TXT, "bag-info.txt": _bag_info(bag_info, own), MANIFEST: _manifest(manifest)}
-            for name, content in tags.items():
-                _write_new(building / name, content)
-            tagmanifest = _manifest({name: hashlib.sha256(content).hexdigest() for name, content in tags.items()})
-            _write_new(building / TAGMANIFEST, tagmanifest)
+            own = {"External-Identifier": record_id, "Sop-Record-Kind": kind}
+            tagmanifest = write_bag(building, files, bag_info, own, moment)
             _write_new(building / SIGNATURE, sign(tagmanifest))
             _sync_tree(building)
             _make_dirs(target.parent, archive_root)
@@ -92,6 +80,34 @@ def seal_record(
     except OSError as error:
         raise ConfigError(f"cannot seal the record: {error.strerror}", where=str(error.filename or target)) from error
     return target
+
+
+def write_bag(
+    folder: Path,
+    files: Mapping[str, bytes | Path],
+    bag_info: Mapping[str, str | Sequence[str]],
+    own: Mapping[str, str],
+    at: datetime,
+) -> bytes:
+    """Make ``folder`` (empty but for ``data/``) a bag of ``files`` (names below ``data/``); returns its tag manifest.
+
+    ``own`` are labels of bag-info.txt that ``bag_info`` must not have. OSError, or ConfigError for a name that cannot stand
+    in a bag.
+    """
+    payload = {f"data/{_safe_name(name)}": content for name, content in files.items()}
+    manifest, size = _write_payload(folder, payload)
+    labels = {
+        **own,
+        "Bagging-Date": f"{at:%Y-%m-%d}",
+        "Payload-Oxum": f"{size}.{len(payload)}",
+        "Bag-Software-Agent": f"sopctl {__version__}",
+    }
+    tags = {"bagit.txt": BAGIT_TXT, "bag-info.txt": _bag_info(bag_info, labels), MANIFEST: _manifest(manifest)}
+    for name, content in tags.items():
+        _write_new(folder / name, content)
+    tagmanifest = _manifest({name: hashlib.sha256(content).hexdigest() for name, content in tags.items()})
+    _write_new(folder / TAGMANIFEST, tagmanifest)
+    return tagmanifest
 
 
 def unfinished(archive_root: Path) -> list[Path]:

@@ -230,6 +230,10 @@ class RestoreRequestForm:
     contact: str = ""
     validator: str = ""  # who on the requester's side checks the restored data
     data_set_aside_since: str | None = None
+    in_place: bool = False  # replaced where it lies: the old data goes to the vault first
+    backup_age_s: int | None = None  # how old the backup was when that was decided
+    kept_as: str = ""  # where the data that is set aside will lie
+    kept_days: int | None = None
     decision_reason: str = ""
     disposer: Official | None = None
     operation: Literal["backup", "restore"] = "restore"
@@ -287,6 +291,38 @@ class RestoreForm:
     failure: str = ""  # why it failed, one sentence
     remark: str = ""
     expected: tuple[Expectation, ...] = ()  # the plan against what came, where there was a plan
+    other_place: str = ""  # where it was restored, when not over the live data
+    in_place: bool = False  # replaced where it lay, after a safety backup
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanRow:
+    """One kept copy that was to be dropped. ``bytes`` is None where nothing tells its size."""
+
+    dataset: str
+    dataset_name: str
+    server: str
+    copy: str  # what it was, in words
+    name: str
+    bytes: int | None
+    kept_until: str
+    record: str  # of the restore that set it aside
+    result: Result
+    remark: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanForm:
+    """Berita acara penghapusan salinan pengaman: what was dropped, by whom, after whose confirmation."""
+
+    letterhead: Letterhead
+    header: FormHeader
+    rows: tuple[CleanRow, ...]
+    operator: Official
+    checker: Official  # who had taken the restore as done
+    started: str | None = None
+    finished: str | None = None
+    ordered: str = ""  # file name and digest of the document that ordered it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,16 +10,15 @@ import uuid
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-import jinja2
 import msgspec
 import yaml
 
-from sopctl import clock, content, fsio, history, loading, register, signing
+from sopctl import clock, content, fsio, history, loading, register, signing, tokens
 from sopctl import roots as root_chain
 from sopctl import trust as trusts
 from sopctl.errors import ConfigError, GateRefused, SopctlError, UsageError
-from sopctl.execution import RUN_KEY
 from sopctl.models import Key, Person, TrustFile, to_json
+from sopctl.play_gate import RUN_KEY
 from sopctl.profile import load_profile, shipped
 from sopctl.roots import RootChain
 from sopctl.signing import BadSignature
@@ -65,6 +64,8 @@ def init_site(root: Path, profile: str, agency: str | None, vault: str) -> Site:
         name: yaml.safe_dump(value, width=1000, default_style='"').strip() if name in {"agency", "vault"} else value
         for name, value in words.items()
     }
+    import jinja2
+
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701  # YAML, values are quoted above
     text = environment.from_string(template).render(quoted)
     for folder in (
@@ -82,7 +83,7 @@ def init_site(root: Path, profile: str, agency: str | None, vault: str) -> Site:
     fsio.write_atomic(root / "secrets/vault-password", secrets.token_urlsafe(32).encode() + b"\n", 0o600)
     make_run_key(root)
     fsio.write_atomic(root / "inventory/hosts.yml", EXAMPLE_INVENTORY.encode())
-    fsio.write_atomic(root / ".gitignore", b"/.state/\n/secrets/\n")
+    fsio.write_atomic(root / ".gitignore", b"/.state\n/secrets\n")  # as links too: docs/how-to/recover-from-nothing.md
     fsio.write_atomic(root / ".gitattributes", b"# git must not touch signed bytes\n* -text\n")
     shutil.copyfile(source, root / "profiles" / f"{loaded.profile.id}.yml")
     now = clock.now()
@@ -219,6 +220,9 @@ def sign_trust(
     check_trust_file(signed, path)
     for change in history.differences(before.file if before else None, signed):
         say(f"signed now: {change}")
+    for one in site.config.timestamps:  # what is no CA's certificate is never signed over
+        prints = tokens.fingerprints(one, f"{site.root / 'sop.yml'}:timestamps.{one.name}.anchors")
+        say(f"signed now: time stamps of {one.name} lead to {', '.join(prints)}")
     data = _bytes(signed)
     signature, signer = _root_signature(data, key, "--key")
     trusts.require_root_in_force(chain, signer, source, f"--key {key}")

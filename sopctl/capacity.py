@@ -72,6 +72,18 @@ def predict(
     return Prediction(max(1, seconds), max(downs, default=ASSUMED_DOWNTIME) if down else None, basis, len(done))
 
 
+def predict_in_place(dataset_id: str, size: int, live: int, history: Collection[Json]) -> Prediction:
+    """Duration of replacing ``live`` bytes of ``dataset_id`` in place by a backup of ``size``: all of it is downtime.
+
+    The safety backup of the live data and the load both happen while the service is stopped.
+    """
+    saving = predict(dataset_id, "backup", live, history)
+    loading = predict(dataset_id, "restore", size, history)
+    seconds = saving.seconds + loading.seconds
+    basis = f"di tempat, layanan mati selama back up pengaman ({saving.basis}) dan pemuatan ({loading.basis})"
+    return Prediction(seconds, seconds, basis, min(saving.samples, loading.samples))
+
+
 _WORD = {"backup": "back up", "restore": "restore"}
 
 
@@ -101,6 +113,8 @@ class Place:
 def place(item: Json, seen: Json) -> Place:
     """The place that ``item``'s operation needs, from the evidence of its dataset."""
     word = "" if item["operation"] == "restore" else "scratch_"
+    if item.get("drill"):  # nobody looked there
+        return Place(None, None, None, seen[f"{word}needs"], seen[f"{word}reserve"])
     room = "stage" if item["operation"] == "restore" else "scratch"
     path, free, device = (seen.get(f"{room}_{key}") for key in ("path", "free", "device"))
     return Place(path, free, device, seen[f"{word}needs"], seen[f"{word}reserve"])
@@ -127,10 +141,10 @@ def assess(
 ) -> list[str]:
     """Why the plan does not fit, one sentence each; empty when it does. What is not known is in :func:`unknown`.
 
-    All copies of a restore lie beside each other until the swap, so those on one file system must fit together; a
-    backup's proofs are made and removed one after the other. ``stored``: datasets whose backups the vault already holds.
+    All copies of a restore lie beside each other until the swap, so those on one file system must fit together. A backup
+    without room for a proof by restoring is proven by reading, so that is a risk and no reason. ``stored``: datasets whose backups the vault already holds.
     """
-    reasons, disks = [], dict[tuple[str, int], list[tuple[str, Place]]]()
+    reasons, disks, freed = [], dict[tuple[str, int], list[tuple[str, Place]]](), dict[str, int]()
     for item in items:
         dataset, seen = item["dataset"]["id"], answer(item, evidence)
         if seen is None:
@@ -143,30 +157,49 @@ def assess(
             wanted = place(item, seen)
             if wanted.free is not None and wanted.device is not None:
                 disks.setdefault((item["host"], wanted.device), []).append((dataset, wanted))
-        elif item.get("verify") != "read":
-            reasons += _short([(dataset, place(item, seen))], "the proof by restoring")
+                freed[dataset] = seen["bytes"] if item.get("in_place") else 0
+    beside = any(item.get("to") for item in items)  # all of a case's datasets, or none
     for copies in disks.values():
-        reasons += _short(copies, "staging")
+        gained = sum(freed[dataset] for dataset, _ in copies)
+        way_out = _ELSEWHERE if beside else "make room there" if gained else _FALL_BACK
+        reasons += _short(copies, "the copy" if beside else "staging", way_out, gained)
     return reasons + _vault_reasons(items, evidence, vault_evidence, stored)
 
 
-def _short(copies: list[tuple[str, Place]], what: str) -> list[str]:
-    """A reason when ``copies`` do not fit together on their one file system."""
+_FALL_BACK = "make room there, or choose to replace the live data in place (--in-place: down while it loads)"
+_ELSEWHERE = "make room there, or ask for another place"
+
+
+def occupied(items: Iterable[Json], evidence: Collection[Json]) -> list[str]:
+    """Why what is to be restored beside the live data cannot be: something has that name already."""
+    found = []
+    for item in items:
+        seen = answer(item, evidence)
+        if item.get("to") and seen and seen["exists"]:
+            where = f"{item['to']['place']} on {item['to']['server']}"
+            found.append(f"{item['dataset']['id']}: {where} exists already; ask for another place, or move it away")
+    return found
+
+
+def _short(copies: list[tuple[str, Place]], what: str, way_out: str, gained: int = 0) -> list[str]:
+    """A reason when ``copies`` do not fit together on their one file system, where ``gained`` bytes come free first."""
     free, first = copies[0][1].free, copies[0][1]
     needs, reserve = sum(each.needs for _, each in copies), max(each.reserve for _, each in copies)
-    if free is None or free >= needs + reserve:
+    if free is None or free + gained >= needs + reserve:
         return []
     names, together = ", ".join(dataset for dataset, _ in copies), " together" if len(copies) > 1 else ""
+    later = f" and {readable(gained)} will be, once the live data is emptied" if gained else ""
     return [
         f"{names}: {what}{together} needs {readable(needs)} at {first.path}, "
-        f"{readable(free)} is free (reserve {readable(reserve)}); make room there"
+        f"{readable(free)} is free{later} (reserve {readable(reserve)}); {way_out}"
     ]
 
 
 def _vault_reasons(
     items: Collection[Json], evidence: Collection[Json], vault_evidence: Json | None, stored: Collection[str]
 ) -> list[str]:
-    backups = {item["dataset"]["id"]: answer(item, evidence) for item in items if item["operation"] == "backup"}
+    saved = [item for item in items if item["operation"] == "backup" or item.get("in_place")]
+    backups = {item["dataset"]["id"]: answer(item, evidence) for item in saved}
     if vault_evidence is None or not backups:
         return []
     needs = sum(
@@ -225,6 +258,10 @@ def row(item: Json, evidence: Collection[Json], prediction: Prediction, vault_ev
     }
 
 
+def _too_small(where: Place) -> bool:
+    return where.free is not None and where.free < where.needs + where.reserve
+
+
 def risks(
     items: Collection[Json],
     evidence: Collection[Json],
@@ -238,11 +275,17 @@ def risks(
         if seen is None:
             continue
         where, expected = place(item, seen), predictions.get(dataset)
-        if not seen["exists"]:
+        if not seen["exists"] and not item.get("to"):
             found.append(f"{dataset}: data yang berjalan tidak ada di {item['host']}, isi hanya dari backup")
-        if where.free is None:
+        if item.get("in_place"):
+            found.append(f"{dataset}: dipulihkan di tempat; selama layanan mati data lama hanya ada di vault")
+        if item["operation"] == "backup" and item.get("verify") != "read" and _too_small(where):
+            found.append(
+                f"{dataset}: ruang di {where.path} kurang untuk memulihkan; backup hanya akan dibuktikan dengan dibaca"
+            )
+        elif where.free is None:
             found.append(f"{dataset}: sisa ruang untuk salinan tidak dapat diperiksa")
-        elif where.free - where.needs < 2 * where.reserve:
+        elif not item.get("in_place") and where.free - where.needs < 2 * where.reserve:
             left = indonesian.format_size(max(0, where.free - where.needs))
             found.append(f"{dataset}: setelah salinan dibuat, ruang yang tersisa di {where.path} hanya {left}")
         if item["operation"] == "restore" and seen.get("sessions"):
@@ -322,7 +365,8 @@ def finished_datasets(evidence: list[Json], sizes: Mapping[str, int]) -> dict[st
             by_dataset.setdefault(entry["dataset"], {})[entry["kind"]] = entry
     found = {}
     for dataset, steps in by_dataset.items():
-        done = _backup_run(steps) if "backup" in steps else _restore_run(steps, evidence, sizes)
+        backup = "backup" in steps and not {"empty", "swap"} & set(steps)  # a restore in place makes a backup first
+        done = _backup_run(steps) if backup else _restore_run(steps, evidence, sizes)
         if done:
             found[dataset] = done
     return found
@@ -337,15 +381,16 @@ def _backup_run(steps: Mapping[str, Json]) -> tuple[int, Json] | None:
 
 
 def _restore_run(steps: Mapping[str, Json], evidence: list[Json], sizes: Mapping[str, int]) -> tuple[int, Json] | None:
-    if "revert" in steps or not {"stage", "swap", "finalise"} <= set(steps):
+    if "revert" in steps or not ("place" in steps or {"stage", "swap", "finalise"} <= set(steps)):
         return None
-    stage = steps["stage"]
+    stage = steps.get("stage") or steps["place"]
     if not stage.get("changed") or stage.get("snapshot") not in sizes:
         return None  # a resumed run did not stage anew
     down = _downtime(evidence)
-    own = sum(step.get("duration_ms", 0) for step in steps.values()) // 1000 + (down or 0)
-    size = sizes[stage["snapshot"]]
-    return own, {"operation": "restore", "bytes": size, "downtime_s": down, "at": stage["started"]}
+    in_place = "backup" in steps  # all of it is downtime, which says nothing of a swap's
+    own = (down or 0) + (0 if in_place else sum(step.get("duration_ms", 0) for step in steps.values()) // 1000)
+    size, operation = sizes[stage["snapshot"]], "in-place" if in_place else "restore"
+    return own, {"operation": operation, "bytes": size, "downtime_s": down, "at": stage["started"]}
 
 
 def _downtime(evidence: list[Json]) -> int | None:

@@ -196,8 +196,13 @@ class _Walk:
         scheduled = self._flow.steps[0].act != "request"
         if document.act == "takeover" and (self._begun or scheduled):
             return ""  # a scheduled run may die before its first document
+        if document.act == "clean" and self._begun:
+            return self._clean()
         if not self._begun or self.due is None:
             return "lies behind the end of the flow" if self._begun else "lies before the case's first step"
+        return self._inside(document)
+
+    def _inside(self, document: Document) -> str:
         if document.act == "emergency":
             return self._emergency(document)
         if document.act == "ratify":
@@ -225,6 +230,13 @@ class _Walk:
         self.due, self.outcome = None, "dibatalkan"
         self.emergency = "" if self.emergency in {"asked", "open"} else self.emergency
         return ""
+
+    def _clean(self) -> str:
+        if self.due is not None:
+            return "drops what the case keeps before the case is closed"
+        if not self._executed or self.outcome != "selesai":
+            return f"drops what is kept by a case that ended {self.outcome}, not confirmed"
+        return "drops what a censured emergency set aside" if self.emergency == "censured" else ""
 
     def _ratify(self, document: Document) -> str:
         if self.emergency != "open":

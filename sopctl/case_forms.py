@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from sopctl import approval
+from sopctl import approval, clock, effects
 from sopctl.blanks import PlanForm, PlanRow, RestoreRequestForm, Specified
 from sopctl.case import Case
 from sopctl.filing import header, letterhead, official, requester, signed, steps
-from sopctl.models import Json
+from sopctl.models import Dataset, Json
+from sopctl.plan import dataset_record, safety_period
 from sopctl.session import Session
 
 
@@ -30,6 +31,8 @@ def request_forms(session: Session, case: Case) -> list[RestoreRequestForm]:
         dataset = session.site.dataset(dataset_id)
         target: Json = backups.get(dataset_id, {})
         since = target.get("backup_time")
+        wanted = (request.get("to") or {}).get(dataset_id)
+        in_place = bool(request.get("in_place") or target.get("in_place") or case.body("plan").get("in_place"))
         found.append(
             RestoreRequestForm(
                 letterhead=letterhead(session),
@@ -40,7 +43,11 @@ def request_forms(session: Session, case: Case) -> list[RestoreRequestForm]:
                 letter_date=request["letter"].get("date"),
                 asset_ids=tuple(
                     dict.fromkeys(
-                        [dataset.server, *(one.server for one in dataset.services if case.operation == "restore")]
+                        [
+                            dataset.server,
+                            *([wanted["server"]] if wanted else []),
+                            *(one.server for one in dataset.services if case.operation == "restore" and not wanted),
+                        ]
                     )
                 ),
                 dataset=dataset_id,
@@ -51,7 +58,9 @@ def request_forms(session: Session, case: Case) -> list[RestoreRequestForm]:
                 reason=request["reason"],
                 classification=dataset.classification,
                 data_owner=dataset.owner_unit,
-                overwrite=case.operation == "restore",
+                overwrite=case.operation == "restore" and not wanted,
+                other_place=f"{wanted['place']} di server {wanted['server']}" if wanted else "",
+                in_place=in_place,
                 requester=requester(session, case),
                 operation=case.operation,  # type: ignore[arg-type]  # the profile knows these two
                 specification=tuple(Specified(**line) for line in request.get("specification") or []),
@@ -60,12 +69,30 @@ def request_forms(session: Session, case: Case) -> list[RestoreRequestForm]:
                 deadline=request.get("deadline"),
                 letter_sha256=request["letter"]["sha256"],
                 contact=request.get("contact") or "",
-                data_set_aside_since=since,
+                data_set_aside_since=None if wanted else since,
+                backup_age_s=max(0, clock.seconds_between(since, granted[1])) if since and granted else None,
+                kept_as=_kept_as(dataset, case.id, in_place=in_place) if since and not wanted else "",
+                kept_days=session.policy.keep_days if since and not (wanted or in_place) else None,
                 decision_reason=decision.get("reason") or "",
                 disposer=signed(session, disposed) if disposed else None,
             )
         )
     return found
+
+
+def _kept_as(dataset: Dataset, case_id: str, *, in_place: bool) -> str:
+    if in_place:
+        return f"back up pengaman di vault, periode {safety_period(case_id)}"
+    return f"{effects.kept_name(dataset_record(dataset), case_id)} di server {dataset.server}"
+
+
+def _how(target: Json) -> str:
+    """What a plan's row says of a restore that is not the usual one."""
+    if target.get("to"):
+        return "ke lokasi lain: data yang berjalan dan layanannya tidak disentuh"
+    if target.get("in_place"):
+        return "DI TEMPAT: back up pengaman ke vault, lalu data diganti; layanan mati sampai selesai dimuat"
+    return ""
 
 
 def plan_form(session: Session, case: Case) -> PlanForm | None:
@@ -103,6 +130,8 @@ def plan_form(session: Session, case: Case) -> PlanForm | None:
                 backup_name=chosen.get("backup_name") or "",
                 backup_time=chosen.get("backup_time"),
                 services=tuple(targets[dataset.id]["services"]),
+                max_downtime_s=clock.duration_seconds(dataset.max_downtime) if body.get("in_place") else None,
+                remark=_how(targets[dataset.id]),
             )
         )
     people = {person.id: person for person in session.trust.file.people}

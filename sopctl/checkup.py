@@ -8,9 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from sopctl import approval, archive, clock, content, control, locks
-from sopctl.errors import SopctlError
-from sopctl.models import Server
+from sopctl import (
+    approval,
+    archive,
+    assets,
+    content,
+    control,
+    indonesian,
+    kept,
+    locks,
+    paper,
+    remains,
+    stamping,
+)
+from sopctl.errors import ConfigError, SopctlError
 from sopctl.runner import tool_path
 from sopctl.session import Session
 from sopctl.site import Site, find_site
@@ -74,14 +85,17 @@ def _site(session: Session) -> list[Item]:
         _try("register", lambda: f"{len(site.servers)} servers, {len(site.datasets)} datasets"),
         _try("inventory", lambda: str(site.inventory)),
         _try("ledger", lambda: f"head {session.ledger.head()}"),
-        _try("vault secrets", lambda: f"{len([session.vault_access(server) for server in site.servers])} servers"),
+        _try("vault secrets", lambda: _vault(session)),
     ]
+    if site.config.forms.pdf:
+        lacking = paper.problem()
+        found.append(Item("form.pdf", "warn" if lacking else "ok", lacking or f"forms are kept as {paper.VARIANT} too"))
     found.append(_schedule(session))
     found += [
-        Item("review", "warn", f"{server.id}: the yearly review is overdue")
-        for server in _safe_servers(site)
-        if approval.review_overdue(server, clock.now())
+        Item("review", "warn", f"{server}: the yearly review is overdue: sopctl asset review {server} --as PERSON")
+        for server in _overdue(session)
     ]
+    found += _gaps(session)
     runs = sorted((site.state / "runs").glob("*")) if (site.state / "runs").is_dir() else []
     found += [
         Item("run", "warn", f"{path.name} broke off before its record was sealed; its artifacts lie in {path}")
@@ -96,7 +110,65 @@ def _site(session: Session) -> list[Item]:
         Item("archive", "warn", f"{path} is an unfinished record; the run's artifacts are in it")
         for path in archive.unfinished(site.archive)
     ]
+    found += _timestamps(session)
+    found += _kept(session)
     found += _mode(site)
+    return found
+
+
+def _timestamps(session: Session) -> list[Item]:
+    """What has no time stamp yet, by authority."""
+    try:
+        waiting = stamping.waiting(session)
+    except SopctlError as error:
+        return [Item("time stamps", "bad", str(error))]
+    return [
+        Item("time stamps", "warn", f"{name}: {len(todo)} wait, the newest {todo[0].kind} {todo[0].name}: {hint}")
+        if todo
+        else Item("time stamps", "ok", f"{name}: nothing waits")
+        for name, todo in waiting.items()
+        for hint in [f"sopctl audit timestamp {name}"]
+    ]
+
+
+def _vault(session: Session) -> str:
+    """Every server's way into the vault. A door is asked whom it is for; it is opened to nobody."""
+    servers = session.site.servers
+    if session.site.config.vault.door is None:
+        return f"{len([session.vault_access(server) for server in servers])} servers"
+    stored = {dataset.server for dataset in session.site.datasets.values()}
+    if shut := sorted(stored - session.doors.servers()):
+        raise ConfigError(
+            f"the door is not for {', '.join(shut)}",
+            where="sop.yml:vault.door",
+            hint="Have the vault's administrator name them in vault_server_users, without a password_hash.",
+        )
+    return f"the door answers, for {len(stored)} servers"
+
+
+def _kept(session: Session) -> list[Item]:
+    """Disk that servers give to what restores have set aside, and what of it could be dropped."""
+    try:
+        cases = {case.id: case for case in session.all_cases()}
+        servers = remains.by_server(
+            kept.everything(session.site, session.ledger.lines(), session.policy.keep_days), cases
+        )
+    except SopctlError as error:
+        return [Item("kept", "bad", str(error))]
+    found = []
+    for one in servers:
+        listed = ", ".join(f"{copy['name']} until {copy['until'][:10]}" for copy in one.copies)
+        unknown = f" and {one.unknown} of unknown size" if one.unknown else ""
+        found.append(Item("kept", "ok", f"{one.server}: {indonesian.format_size(one.size)}{unknown} ({listed})"))
+        found += [
+            Item(
+                "kept",
+                "warn",
+                f"{one.server} {copy['name']}: its keep time was over on {copy['until'][:10]}: {copy['next']}",
+            )
+            for copy in one.copies
+            if copy["cleanable"]
+        ]
     return found
 
 
@@ -130,11 +202,24 @@ def _unsealed(session: Session) -> list[str]:
         return []
 
 
-def _safe_servers(site: Site) -> list[Server]:
+def _overdue(session: Session) -> list[str]:
     try:
-        return list(site.servers.values())
+        return assets.overdue(session)
     except SopctlError:
         return []
+
+
+def _gaps(session: Session) -> list[Item]:
+    """What is not registered, as far as scans have seen it; a site that was never scanned is told so once."""
+    try:
+        found = assets.missing(session, assets.everything(session))
+    except SopctlError as error:
+        return [Item("register", "warn", str(error))]
+    new = [gap for gap in found if gap.kind == "never-scanned"]
+    shown = [Item("register", "warn", gap.line()) for gap in found if gap.kind != "never-scanned"]
+    if new:
+        shown.append(Item("register", "ok", f"{len(new)} servers were never looked at: sopctl asset scan --as PERSON"))
+    return shown
 
 
 def _schedule(session: Session) -> Item:

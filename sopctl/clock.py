@@ -77,13 +77,3 @@ def zone(name: str, where: str = "timezone") -> ZoneInfo:
         raise ConfigError(
             f"time zone {name!r} is unknown", where=where, hint="Use Asia/Jakarta, Asia/Makassar or Asia/Jayapura."
         ) from None
-
-
-def period(moment: str, every: str, tz: ZoneInfo) -> str:
-    """The calendar period that ``moment`` lies in, by the site's own clock: 2026-11, 2026-W47 or 2026-11-22."""
-    local = parse(moment).astimezone(tz)
-    if every == "P1M":
-        return local.strftime("%Y-%m")
-    if every == "P1W":
-        return local.strftime("%G-W%V")
-    return local.strftime("%Y-%m-%d")

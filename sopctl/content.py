@@ -37,6 +37,18 @@ def collection() -> Path:
     return collections_root() / COLLECTION
 
 
+def page(name: str) -> Path:
+    """A page of docs/reference that goes with evidence: the checkout's, else the wheel's. ConfigError else."""
+    for place in (package().parent / "docs" / "reference" / name, package() / "_data" / "docs" / name):
+        if place.is_file():
+            return place
+    raise ConfigError(
+        f"the page {name} is missing",
+        where=str(package()),
+        hint="Install sopctl again: pip install --force-reinstall sopctl.",
+    )
+
+
 def engines() -> list[str]:
     """Names of the engines that exist: one file each."""
     folder = collection() / "plugins" / "module_utils" / "engines"

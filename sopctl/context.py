@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sopctl.case import SIDE_ACTS, Case, Filed
 from sopctl.ledger import LedgerLine
-from sopctl.models import Dataset, Policy, Server
+from sopctl.models import Dataset, Server
 from sopctl.profile import LoadedProfile
+from sopctl.reviews import Reviews
+from sopctl.settings import Policy
 from sopctl.trust import Trust
 from sopctl.worktime import WorkTime
 
@@ -34,6 +36,8 @@ class Context:
     code: Callable[[], str]  # digest of the code that would run; raises GateRefused when it cannot be believed
     now: str
     tz_name: str
+    #: signed reviews of the register's entries
+    reviews: Reviews = field(default_factory=Reviews)
 
 
 def key_digest(key: str) -> str:

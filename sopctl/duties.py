@@ -12,8 +12,11 @@ from sopctl.models import Document
 from sopctl.profile import RESERVED
 
 
-def separation(context: Context, case: Case, acting: tuple[str, str] | None = None) -> list[str]:
-    """Roles that must be different persons but are not; ``acting`` is (person, role) of who is about to act.
+def separation(
+    context: Context, case: Case, acting: tuple[str, str] | None = None, act: str | None = None
+) -> list[str]:
+    """Roles that must be different persons but are not; ``acting`` is (person, role) of who is about to act (``act``, where
+    it is none of the SOP's steps).
 
     Persons are compared by NIP where the trust knows it, and a delegate counts as themselves and as whom they stand in
     for. The requester counts as the person named in the request, also where the desk signed for them. Whatever the SOP
@@ -22,13 +25,21 @@ def separation(context: Context, case: Case, acting: tuple[str, str] | None = No
     holders: dict[str, set[str]] = {}
     executed: set[str] = set()
     judged: set[str] = set()
-    for act, person, role, at in [*_signers(case), *_starters(context, case), *_about_to_act(context, case, acting)]:
+    cleaned: set[str] = set()
+    for what, person, role, at in [
+        *_signers(case),
+        *_starters(context, case),
+        *_about_to_act(context, case, acting, act),
+    ]:
         people = identities(context, person, role, at)
         holders.setdefault(role, set()).update(people)
-        if act in {"execute", "emergency"}:
+        if what in {"execute", "emergency"}:
             executed |= people
-        elif act in {"decide", "confirm", "ratify"}:
+        elif what in {"decide", "confirm", "ratify"}:
             judged |= people
+        elif what == "clean":
+            executed |= people
+            cleaned |= people
     found = [
         f"{person} acts as {first} and as {second}; the SOP needs two persons"
         for rule in context.profile.profile.sod
@@ -44,10 +55,28 @@ def separation(context: Context, case: Case, acting: tuple[str, str] | None = No
         for first_signer, second_signer in combinations(glass, 2)
         for person in sorted(first_signer & second_signer)
     ]
-    return found or [
+    if found := found or [
         f"{person} executes and also decides or confirms; that takes two persons"
         for person in sorted(executed & judged)
+    ]:
+        return found
+    return [
+        f"{person} drops what the restore set aside and is who took it as done; that takes two persons"
+        for person in sorted(cleaned & _accepted(context, case))
     ]
+
+
+def _accepted(context: Context, case: Case) -> set[str]:
+    """Who said last that the restore was done well: the inspector, or whoever received it where the SOP has none."""
+    said = case.last("confirm") or case.last("receive")
+    if said is None:
+        return set()
+    document = said.document
+    people = identities(context, document.actor.person, document.actor.role, document.at)
+    requester = case.request.get("requester")
+    if document.act == "receive" and isinstance(requester, str):  # the desk signs for the requester
+        people |= identities(context, requester, case.flow.steps[0].actors[0], document.at)
+    return people
 
 
 def _signers(case: Case) -> Iterator[tuple[str, str, str, str]]:
@@ -79,11 +108,12 @@ def _starters(context: Context, case: Case) -> Iterator[tuple[str, str, str, str
                 yield "execute", person.id, execution.actors[0], at
 
 
-def _about_to_act(context: Context, case: Case, acting: tuple[str, str] | None) -> Iterator[tuple[str, str, str, str]]:
+def _about_to_act(
+    context: Context, case: Case, acting: tuple[str, str] | None, act: str | None
+) -> Iterator[tuple[str, str, str, str]]:
     due = case.state.due
     if acting and acting[1] not in RESERVED:
-        act = due_act(due) if due and acting[1] in due.actors else ""
-        yield act, *acting, context.now
+        yield act or (due_act(due) if due and acting[1] in due.actors else ""), *acting, context.now
 
 
 def identities(context: Context, person_id: str, role: str, at: str) -> set[str]:

@@ -98,6 +98,13 @@ class RunFailed(SopctlError):  # reads as the outcome it is: "run failed", like 
     what = "run failed, old state restored"
 
 
+class VaultFailed(SopctlError):
+    """Maintenance of the vault did not come to its end; no server was touched."""
+
+    exit_code = ExitCode.FAILED_RESTORED
+    what = "vault"
+
+
 class ServiceDown(SopctlError):  # names the state the service is in
     """The run failed and the service is still down: somebody must act now."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sopctl import clock
+from sopctl import clock, places
 from sopctl.case import BESIDE, SIDE_ACTS, Case, Filed
 from sopctl.context import Context, deadline, received_at
 from sopctl.duties import authority, requester_now, separation
@@ -142,6 +142,7 @@ def beside(profile: Profile, case: Case, act: str) -> list[str]:
         "emergency": profile.break_glass.by if profile.break_glass else [],
         "ratify": [profile.break_glass.ratify] if profile.break_glass else [],
         "takeover": execution.actors if execution else [],
+        "clean": execution.actors if execution else [],
     }[act]
     return list(dict.fromkeys(allowed))
 
@@ -165,6 +166,8 @@ def _unsaid(context: Context, case: Case, document: Document) -> str | None:
         problem = _approval(body)
     elif document.act == "attach" and not _names_a_file(body):
         problem = "does not name a plain file"
+    elif document.act == "clean":
+        problem = _drops(case, body)
     elif document.act in {"receive", "withdraw"} and document.actor.role != DESK:
         requester = case.request.get("requester")
         if document.actor.person != requester:
@@ -187,7 +190,7 @@ def _request(context: Context, case: Case, document: Document) -> str | None:
     if not any(person.id == body["requester"] for person in context.trust.file.people):
         return f"names a requester who is not in the trust ({body['requester']})"
     missing = unsaid_fields(context.profile.profile, case, body)
-    return _unfit(case, body) or (f"lacks {'; '.join(missing)}" if missing else None)
+    return _unfit(case, body) or places.unfit(body) or (f"lacks {'; '.join(missing)}" if missing else None)
 
 
 def _unfit(case: Case, body: Json) -> str | None:
@@ -250,6 +253,24 @@ def _approval(approval: Any) -> str | None:
     if not isinstance(targets, list) or not all(isinstance(one, dict) and _is_target(one) for one in targets):
         return "does not say what it approves"
     return None
+
+
+def _drops(case: Case, body: Json) -> str | None:
+    """What a document that orders destruction must say: each copy by name, and of this case alone."""
+    listed = body.get("drops")
+    if not isinstance(listed, list) or not listed or not all(_is_copy(one) for one in listed):
+        return "does not say what it drops, on which host and under which name"
+    suffix = re.sub(r"[^a-z0-9]", "", case.id.lower())
+    for one in listed:
+        if one["dataset"] not in case.request.get("datasets", []):
+            return f"drops data of {one['dataset']}, which the case did not ask for"
+        if not re.search(rf"__(before|shadow)_{suffix}$", one["name"]):
+            return f"drops {one['name']}, which is not what this case set aside"
+    return None
+
+
+def _is_copy(one: Any) -> bool:
+    return isinstance(one, dict) and all(isinstance(one.get(key), str) for key in ("dataset", "host", "name"))
 
 
 def _is_target(target: Json) -> bool:

@@ -9,9 +9,9 @@ from sopctl.context import deadline, received_at
 from sopctl.execution import Run
 from sopctl.forms import FormHeader, Letterhead, Official
 from sopctl.models import Person
+from sopctl.naming import fill
 from sopctl.profile import Step
 from sopctl.session import Session
-from sopctl.site import fill
 
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
 MODES = {

@@ -12,9 +12,8 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import bagit
 
 from sopctl.archive import BAGIT_TXT, MANIFEST, MAX_MANIFEST, SIGNATURE, TAG_FILES, TAGMANIFEST, list_records
 from sopctl.errors import SopctlError
@@ -24,18 +23,28 @@ from sopctl.fsio import read_strict, sha256_file
 _MANIFEST_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 VerifySignature = Callable[[bytes, bytes], list[str]]
+Digest = Callable[[Path], str]
+#: how many records are looked at at once: hashing leaves the interpreter to others
+WORKERS = min(8, os.cpu_count() or 1)
 
 
-def verify_record(path: Path, verify_signature: VerifySignature) -> list[Finding]:
+def verify_record(path: Path, verify_signature: VerifySignature, digest: Digest | None = None) -> list[Finding]:
     """Everything wrong with the record at ``path``; empty when it is whole and signed.
 
     ``verify_signature`` gets the tag manifest's bytes and the signature's, and returns what is wrong with them; a
-    SopctlError from it means "could not decide" and becomes an ``unchecked`` finding.
+    SopctlError from it means "could not decide" and becomes an ``unchecked`` finding. With ``digest`` (what takes a file's
+    ``sha256:<hex>``, perhaps from memory) bagit looks at structure only, and reads no file again.
     """
-    return _RecordCheck(path).run(verify_signature)
+    return _RecordCheck(path, digest).run(verify_signature)
 
 
-def verify_archive(archive_root: Path, verify_signature: VerifySignature, sealed: Mapping[str, str]) -> list[Finding]:
+def verify_archive(
+    archive_root: Path,
+    verify_signature: VerifySignature,
+    sealed: Mapping[str, str],
+    digest: Digest | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[Finding]:
     """All records of an archive, against ``sealed``: record id → tag manifest digest, as the ledger has them.
 
     Also found: a record that is gone, one the ledger does not know, one that was exchanged for another signed one, and
@@ -43,8 +52,13 @@ def verify_archive(archive_root: Path, verify_signature: VerifySignature, sealed
     """
     findings: list[Finding] = []
     seen: set[str] = set()
-    for path in list_records(archive_root):
-        findings += verify_record(path, verify_signature)
+    paths = list_records(archive_root)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        looked = list(
+            _counted(pool.map(lambda path: verify_record(path, verify_signature, digest), paths), len(paths), progress)
+        )
+    for path, found in zip(paths, looked, strict=True):
+        findings += found
         name = path.name
         if name in seen:
             findings.append(Finding("broken", name, "", "record-twice", "the archive holds this record twice"))
@@ -54,6 +68,14 @@ def verify_archive(archive_root: Path, verify_signature: VerifySignature, sealed
     for name in sorted(set(sealed) - seen):
         findings.append(Finding("broken", name, "", "record-missing", "the ledger names this record, but it is gone"))
     return findings + list(_strays(archive_root / "records", archive_root))
+
+
+def _counted(
+    results: Iterator[list[Finding]], total: int, progress: Callable[[int, int], None]
+) -> Iterator[list[Finding]]:
+    for number, found in enumerate(results, 1):
+        progress(number, total)
+        yield found
 
 
 def compare_with_ledger(path: Path, sealed: Mapping[str, str]) -> Iterator[Finding]:
@@ -85,8 +107,8 @@ def _strays(folder: Path, archive_root: Path, depth: int = 0) -> Iterator[Findin
 class _RecordCheck:
     """One record, one look."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, digest: Digest | None) -> None:
+        self.path, self.whole, self.digest = path, digest is None, digest or sha256_file
         self.findings: list[Finding] = []
 
     def run(self, verify_signature: VerifySignature) -> list[Finding]:
@@ -190,7 +212,7 @@ class _RecordCheck:
         if name not in files:
             return
         try:
-            actual = sha256_file(self.path / name)
+            actual = self.digest(self.path / name)
         except SopctlError as error:
             self.add("unchecked", name, "unreadable", f"cannot be read: {error.message}")
             return
@@ -227,16 +249,16 @@ class _RecordCheck:
 
     def ask_bagit(self) -> None:
         """A second opinion from another program's reading of the standard."""
-        logger = logging.getLogger("bagit")
-        was, logger.disabled = logger.disabled, True
+        import bagit
+
+        # for good: it is one logger for all threads, and what bagit finds is told as a finding
+        logging.getLogger("bagit").disabled = True
         try:
-            bagit.Bag(str(self.path)).validate()
+            bagit.Bag(str(self.path)).validate(completeness_only=not self.whole)
         except bagit.BagError as error:
             self.add("broken", "", "bagit", f"bagit says: {' '.join(str(error).split())}")
         except OSError as error:
             self.add("unchecked", "", "bagit", f"bagit could not read it: {error.strerror}")
-        finally:
-            logger.disabled = was
 
     def _read(self, name: str) -> bytes | None:
         try:

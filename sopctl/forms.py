@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 import msgspec
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from sopctl import indonesian
+from sopctl import fsio, indonesian
+from sopctl.asset_blanks import ReviewForm
 from sopctl.blanks import (
     RESULT_TEXT,
     RESULT_TONE,
@@ -24,6 +23,8 @@ from sopctl.blanks import (
     BackupForm,
     BackupRow,
     CheckResult,
+    CleanForm,
+    CleanRow,
     Expectation,
     FormHeader,
     Letterhead,
@@ -38,6 +39,9 @@ from sopctl.blanks import (
 )
 from sopctl.errors import ConfigError
 
+if TYPE_CHECKING:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
 __all__ = [
     "RESULT_TEXT",
     "RESULT_TONE",
@@ -46,6 +50,8 @@ __all__ = [
     "BackupForm",
     "BackupRow",
     "CheckResult",
+    "CleanForm",
+    "CleanRow",
     "Expectation",
     "Form",
     "FormHeader",
@@ -56,6 +62,7 @@ __all__ = [
     "RestoreForm",
     "RestoreRequestForm",
     "Result",
+    "ReviewForm",
     "Step",
     "Verification",
     "form_from_json",
@@ -64,19 +71,21 @@ __all__ = [
     "render_html",
 ]
 
-Form = BackupForm | RestoreRequestForm | RestoreForm | PlanForm
+Form = BackupForm | RestoreRequestForm | RestoreForm | PlanForm | CleanForm | ReviewForm
 
-_KINDS: dict[str, type[BackupForm] | type[RestoreRequestForm] | type[RestoreForm] | type[PlanForm]] = {
+_KINDS: dict[str, type[Form]] = {
     "backup": BackupForm,
     "restore-request": RestoreRequestForm,
     "restore": RestoreForm,
     "plan": PlanForm,
+    "clean": CleanForm,
+    "review": ReviewForm,
 }
 SCHEMA = "sop-form/v1"
 
 
 def form_kind(form: Form) -> str:
-    """``backup``, ``restore-request``, ``restore`` or ``plan``."""
+    """``backup``, ``restore-request``, ``restore``, ``plan``, ``clean`` or ``review``."""
     return next(kind for kind, cls in _KINDS.items() if isinstance(form, cls))
 
 
@@ -107,11 +116,17 @@ def render_html(form: Form, templates_dir: Path | None = None) -> str:
     ``templates_dir`` may hold an agency's own ``backup.html.j2`` and so on; they run in Jinja's sandbox, and what is
     not there comes from the package. ConfigError names the template and line of a mistake.
     """
+    import jinja2
+
+    digest = fsio.sha256_bytes(fsio.canonical_json(form_json(form)))
+    seal_text = f"{form.header.run_id or form.header.case_id} {digest}"
     environment = _environment(templates_dir)
     name = f"{form_kind(form)}.html.j2"
     context = {
         "form": form,
         "header": form.header,
+        "seal": _qr(seal_text),
+        "seal_text": seal_text,
         "letterhead": form.letterhead,
         "result_text": RESULT_TEXT,
         "result_tone": RESULT_TONE,
@@ -132,7 +147,17 @@ def render_html(form: Form, templates_dir: Path | None = None) -> str:
         raise ConfigError(f"template: {error.message}", where=f"{templates_dir or 'templates'}/{name}") from error
 
 
+def _qr(text: str) -> str:
+    """A QR code as a data: URI of an SVG picture."""
+    import segno
+
+    return str(segno.make(text, error="m", micro=False).svg_data_uri(scale=4, border=2, dark="#000", light="#fff"))
+
+
 def _environment(templates_dir: Path | None) -> ImmutableSandboxedEnvironment:
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     loaders: list[jinja2.BaseLoader] = [jinja2.PackageLoader("sopctl", "templates")]
     if templates_dir is not None:
         loaders.insert(0, jinja2.FileSystemLoader(templates_dir))

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sopctl import signing
+from sopctl import checkpoints, signing
 from sopctl.control import OPTION, configured, read_message
 from sopctl.errors import ConfigError, SopctlError, UsageError
 from sopctl.models import CASE_PATTERN, Json
@@ -33,6 +33,7 @@ from sopctl.models import CASE_PATTERN, Json
 #: not looked for on the caller's PATH
 SUDO = Path("/usr/bin/sudo")
 RUN = ("schedule", "run")
+SCAN, REVIEW = ("asset", "scan"), ("asset", "review")
 RELAYED = (signal.SIGTERM, signal.SIGHUP)
 _TAGMANIFEST = re.compile(rb"(?:[0-9a-f]{64} +[^\s][^\n]*\n)+")
 
@@ -80,13 +81,35 @@ def objection(said: Typed, namespace: str, data: bytes) -> str:
         return _objection_to_document(said, data)
     fits = {
         "sop-record": bool(_TAGMANIFEST.fullmatch(data))
-        and (group == "case" or said.command in {RUN, ("record", "sign")}),
+        and (group == "case" or said.command in {RUN, ("record", "sign"), SCAN, REVIEW}),
+        "sop-checkpoint": _is_checkpoint(data)
+        and (group == "case" or said.command in {RUN, ("audit", "checkpoint"), SCAN, REVIEW}),
         "sop-schedule": said.command == ("schedule", "sign"),
-        "sop-register": group in {"asset", "register"},
+        "sop-register": group in {"asset", "register"} and _is_review(said, data) == (said.command == REVIEW),
     }
     if namespace not in fits:
         return f"nothing is signed in namespace {namespace!r} here"
     return "" if fits[namespace] else f"that is for namespace {namespace}, and you typed {group} {verb}".rstrip()
+
+
+def _is_review(said: Typed, data: bytes) -> bool:
+    """Whether this is a review of the register by the person who typed; an index is none."""
+    try:
+        document: Any = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(document, dict) or document.get("schema") != "sop-review/v1":
+        return False
+    actor = document.get("actor")
+    return said.command != REVIEW or (isinstance(actor, dict) and actor.get("person") == said.person)
+
+
+def _is_checkpoint(data: bytes) -> bool:
+    try:
+        checkpoints.parse(data)
+    except ValueError:
+        return False
+    return True
 
 
 def _objection_to_document(said: Typed, data: bytes) -> str:
@@ -101,7 +124,10 @@ def _objection_to_document(said: Typed, data: bytes) -> str:
         return f"that is of case {document.get('case')}, and you act on {said.case}"
     if document.get("schema") == "sop/plan/v1":
         scheduled = said.command == RUN and document.get("operation") == "backup"
-        fits = scheduled or (group == "case" and verb in {"execute", "plan"} and said.case is not None)
+        looking = said.command == SCAN and document.get("operation") == "scan" and document.get("items") == []
+        fits = (
+            scheduled or looking or (group == "case" and verb in {"execute", "plan", "clean"} and said.case is not None)
+        )
         return "" if fits else "that is a plan, and you are executing none"
     actor = document.get("actor")
     named = actor.get("person") if isinstance(actor, dict) else None

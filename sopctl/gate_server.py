@@ -7,6 +7,7 @@ nobody but the asking plugin, never into Ansible's variables.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -17,15 +18,27 @@ from pathlib import Path
 from typing import Any
 
 Answer = dict[str, Any]
+#: the kind of message that asks nothing
+PROGRESS = "progress"
 MAX_QUESTION = 8 * 1024 * 1024
 
 
 class GateServer:
-    """Serves ``answer`` on a Unix socket below ``folder`` until closed. Use as a context manager."""
+    """Serves ``answer`` on a Unix socket below ``folder`` until closed. Use as a context manager.
 
-    def __init__(self, folder: Path, answer: Callable[[dict[str, Any]], Answer]) -> None:
+    ``hear`` gets what is no question: how far a task has come. It grants nothing and keeps no question waiting.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        answer: Callable[[dict[str, Any]], Answer],
+        hear: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
         self.path = folder / "gate"
         self._answer = answer
+        self._hear = hear
+        self._hearing = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(str(self.path))
         self.path.chmod(0o600)
@@ -60,6 +73,10 @@ class GateServer:
                     return
                 connection.settimeout(60)
                 question = self._read(connection)
+                if question.get("kind") == PROGRESS:
+                    connection.sendall(b"{}\n")  # first: who tells us does not wait until it is shown
+                    self._hear_it(question)
+                    return
                 with self._lock:
                     answer = self._answer(question)
             except Exception as error:  # a question that cannot be decided is refused, whatever went wrong
@@ -68,6 +85,16 @@ class GateServer:
                 connection.sendall(json.dumps(answer).encode() + b"\n")
             except OSError:
                 return
+
+    def _hear_it(self, message: dict[str, Any]) -> None:
+        """Pass it on, unless an earlier one is still being shown: the next comes soon."""
+        if self._hear is None or not self._hearing.acquire(blocking=False):
+            return
+        try:
+            with contextlib.suppress(Exception):  # it is for the eye alone and must never break a run
+                self._hear(message)
+        finally:
+            self._hearing.release()
 
     def _read(self, connection: socket.socket) -> dict[str, Any]:
         data = b""

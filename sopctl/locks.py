@@ -3,7 +3,7 @@
 
 A lock is let go by emptying its file. When the kernel gives us a lock whose file still names a holder, that process was
 ended from outside in the middle of its work: the lock is *stale*. Nobody gets past it but by an act that says so, because
-somebody must look at what was left behind. Files are never removed: two processes would then hold two files of one name.
+somebody must look at what was left behind; only what a scheduled backup left is cleared by the next one. Files are never removed: two processes would then hold two files of one name.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from sopctl.models import Record
 _MOST = 4096
 #: who looks at a lock holds it for a moment too; a command waits that long before it says that a lock is held
 _PATIENCE = 0.3
+#: begin of the numbers under which maintenance of the vault holds its locks; no case has such a number
+MAINTENANCE = "VLT-"
 
 
 class Holder(Record, frozen=True):
@@ -153,6 +155,17 @@ def take_over(state: Path, locks: list[Lock]) -> None:
             os.fsync(descriptor)
 
 
+def let_go_of_maintenance(state: Path) -> list[str]:
+    """Clear what maintenance of the vault that died on this machine left: restic's own locks keep what it was at from harm.
+
+    Returns the numbers it had.
+    """
+    dead = [lock for lock in peek(state) if lock.state == "stale" and lock.case.startswith(MAINTENANCE)]
+    if dead:
+        take_over(state, dead)
+    return sorted({lock.case for lock in dead})
+
+
 @contextmanager
 def _open(path: Path, mode: int = os.O_RDWR | os.O_CREAT) -> Iterator[int]:
     """The lock's file, which is closed (and with that unlocked) at the end."""
@@ -215,6 +228,8 @@ def _refusal(lock: Lock, path: Path) -> LockedError:
         hint = "Wait for it to end."
     elif lock.state == "elsewhere":
         hint = f"Wait for it to end. When you have made sure on {lock.read.host if lock.read else ''} that it is dead, take it over: {command}"
+    elif case.startswith(MAINTENANCE):
+        hint = "It was maintenance of the vault; run it again: sopctl vault check --as PERSON."
     elif case:
         hint = f"See what came of it (sopctl case show {case}), then take it over: {command}"
     else:

@@ -10,9 +10,10 @@ import msgspec
 #: acts that an SOP's steps are
 Act = Literal["request", "dispose", "decide", "plan", "execute", "confirm", "inform", "receive"]
 #: acts beside the SOP's steps: signed and chained like them, but they complete no step
-SideAct = Literal["consent", "attach", "withdraw", "emergency", "ratify", "takeover"]
+SideAct = Literal["consent", "attach", "withdraw", "emergency", "ratify", "takeover", "clean"]
 Json = dict[str, Any]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Spans = Annotated[int, msgspec.Meta(ge=0, le=3660)]
 Days = Annotated[int, msgspec.Meta(ge=1, le=3660)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
@@ -25,19 +26,6 @@ ID_PATTERN = r"^[a-z0-9-]{2,32}$"
 CASE_PATTERN = r"^[A-Z]{3}-[0-9]{4}-[0-9]{4}$"
 
 
-# --- sop.yml ---------------------------------------------------------------------------------------------------
-
-
-class Agency(Record, frozen=True):
-    """Letterhead: ``kode`` is the short lower-case code used in backup names and form numbers."""
-
-    kode: str
-    nama: str
-    pemerintah: str = ""
-    alamat: str = ""
-    kota: str = ""
-
-
 class SecretRef(Record, frozen=True):
     """Where a secret lies: a file (0600) or a command printing it; never the secret itself."""
 
@@ -45,82 +33,13 @@ class SecretRef(Record, frozen=True):
     command: list[str] | None = None
 
 
-class VaultConfig(Record, frozen=True):
-    """restic repositories, one a server; ``{server}`` in ``url``, ``user`` and file names is the asset id."""
+class Keep(Record, frozen=True):
+    """Retention: of the last so many days, weeks, months and years that have a verified backup, the newest of each is kept."""
 
-    url: str
-    password: SecretRef
-    user: str | None = None
-    user_password: SecretRef | None = None
-    ca_file: str | None = None
-    media: str = "vault restic"
-    #: where the repositories lie, so that a plan can see how much room is left: registered server and folder on it
-    server: str | None = None
-    path: str | None = None
-
-
-class AnsibleConfig(Record, frozen=True):
-    """What an ordinary Ansible inventory needs besides itself."""
-
-    vault_password_file: str | None = None
-    forks: Count = 10
-
-
-OFFICE_HOURS: dict[str, list[str]] = {
-    "mon": ["07:30-12:00", "13:00-16:00"],
-    "tue": ["07:30-12:00", "13:00-16:00"],
-    "wed": ["07:30-12:00", "13:00-16:00"],
-    "thu": ["07:30-12:00", "13:00-16:00"],
-    "fri": ["07:30-11:30", "13:00-16:30"],
-}
-
-
-class Calendar(Record, frozen=True):
-    """When the agency works; the SOP's time limits are counted in this time.
-
-    ``hours``: weekday (mon … sun) → spans ``HH:MM-HH:MM`` in the site's time zone; a day that is not named is free.
-    ``holidays``: country code of the ``holidays`` library, empty for none. ``days_off``: date → name (cuti bersama).
-    ``work_days``: date → name, days that are worked although a rule above makes them free.
-    """
-
-    hours: dict[str, list[str]] = msgspec.field(default_factory=lambda: dict(OFFICE_HOURS))
-    holidays: str = "ID"
-    days_off: dict[str, str] = {}
-    work_days: dict[str, str] = {}
-
-
-class Policy(Record, frozen=True):
-    """Site policy; may only tighten what the trust demands.
-
-    ``sla``: whether an act after its time needs a reason (block) or is only written down as late (warn).
-    ``authority``: classification → roles that may approve requests for such data.
-    """
-
-    asset_review: Literal["warn", "block"] = "warn"
-    verify: Literal["restore", "read"] = "restore"
-    sla: Literal["warn", "block"] = "warn"
-    authority: dict[str, list[str]] = {}
-    approval_days: Days = 7
-    keep_days: Days = 7
-
-
-class SiteConfig(Record, frozen=True):
-    """``sop.yml``."""
-
-    schema: Literal["sop-site/v1"]
-    site: str
-    agency: Agency
-    profile: str
-    timezone: str
-    vault: VaultConfig
-    inventory: str = "inventory"
-    archive: str = "archive"
-    naming: str = "{agency}_{server}_{dataset}_{jenis}_{time}_{run}"
-    numbering: str = "{seq:03d}/{flow}/{agency}/{month_roman}/{year}"
-    ansible: AnsibleConfig = AnsibleConfig()
-    policy: Policy = Policy()
-    calendar: Calendar = Calendar()
-    templates: str | None = None
+    daily: Spans = 0
+    weekly: Spans = 0
+    monthly: Spans = 0
+    yearly: Spans = 0
 
 
 # --- register --------------------------------------------------------------------------------------------------
@@ -170,8 +89,19 @@ class Service(Record, frozen=True):
     health: Health | None = None
 
 
+class Standby(Record, frozen=True):
+    """A hot standby of a database's server, as the server reaches it."""
+
+    host: str | None = None
+    socket: str | None = None
+    port: Port | None = None
+
+
 class Connection(Record, frozen=True):
-    """How client programs on the server reach the database; everything has the distribution's default."""
+    """How client programs on the server reach the database; everything has the distribution's default.
+
+    ``standbys`` are those on which sessions are ended too before the data is exchanged.
+    """
 
     socket: str | None = None
     host: str | None = None
@@ -180,14 +110,27 @@ class Connection(Record, frozen=True):
     os_user: str | None = None
     bin_dir: str | None = None
     maintenance_db: str | None = None
+    standbys: list[Standby] = []
     password: SecretRef | None = None
+
+
+class Check(Record, frozen=True):
+    """A question to a restored copy, and the answer by which it makes sense: ``query`` selects one value, ``expect`` is that as
+    text."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
+    query: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+    expect: str
 
 
 class Dataset(Record, frozen=True):
     """What is backed up and restored; ``max_downtime`` is an ISO 8601 duration.
 
-    ``scratch_dir`` (on the server) is where proofs by restore happen, ``reserve_bytes`` what staging leaves free, and
-    ``extensions`` the untrusted PostgreSQL extensions that a restore may make.
+    ``scratch_dir`` (on the server) is where proofs by restore happen, ``reserve_bytes`` what staging leaves free,
+    ``extensions`` the untrusted PostgreSQL extensions that a restore may make, and ``definers`` the MariaDB accounts with
+    power over the whole server (``user@host``) that restored objects may run as. ``checks`` are asked of every copy that a
+    backup is proven with. ``drill`` is the registered server on which backups are proven, its own ``server`` for there.
+    backup is proven with. ``keep`` is its retention in the vault, instead of the site's.
     """
 
     schema: Literal["sop-dataset/v1"]
@@ -204,8 +147,12 @@ class Dataset(Record, frozen=True):
     max_downtime: str = "PT30M"
     state_dir: str | None = None
     scratch_dir: str | None = None
+    drill: str | None = None
     reserve_bytes: int | None = None
     extensions: list[str] = []
+    definers: list[str] = []
+    checks: list[Check] = []
+    keep: Keep | None = None
 
 
 class RegisterIndex(Record, frozen=True):
@@ -228,22 +175,42 @@ class Validity(Record, frozen=True):
     until: str
 
 
+WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+class Window(Record, frozen=True):
+    """When a scheduled backup may start: ``hours`` (``HH:MM-HH:MM``, site's time, may go past midnight) from each of ``days``
+    (mon … sun) on."""
+
+    hours: str
+    days: list[str] = msgspec.field(default_factory=lambda: list(WEEK))
+
+
 class ScheduleEntry(Record, frozen=True):
-    """One line of the Jadwal Back Up."""
+    """One line of the Jadwal Back Up. ``every``: P1M, P1W, P1D, or a cron expression of five fields (site's time).
+
+    ``window``: when it may start; the schedule's own when it says none.
+    """
 
     dataset: str
-    every: Literal["P1M", "P1W", "P1D"] = "P1M"
+    every: str = "P1M"
     jenis: str = "bulanan"
+    window: Window | None = None
 
 
 class Schedule(Record, frozen=True):
-    """``schedule.yml``: the standing order."""
+    """``schedule.yml``: the standing order. ``window``: of the entries that have none of their own."""
 
     schema: Literal["sop-schedule/v1"]
     site: str
     profile: str
     valid: Validity
     entries: list[ScheduleEntry]
+    window: Window | None = None
+
+    def window_of(self, entry: ScheduleEntry) -> Window | None:
+        """When backups of ``entry`` may start; None for any time."""
+        return entry.window or self.window
 
 
 # --- trust -----------------------------------------------------------------------------------------------------
@@ -288,13 +255,16 @@ class Person(Record, frozen=True):
 
 
 class TrustPolicy(Record, frozen=True):
-    """What the root demands; the site can only tighten it. ``break_glass``: whether emergencies may go before approval."""
+    """What the root demands; the site can only tighten it. ``break_glass``: whether emergencies may go before approval.
+    ``keep_days``: how long data that a restore set aside is kept at least.
+    """
 
     asset_registered: Literal["block"] = "block"
     asset_review: Literal["warn", "block"] = "warn"
     verify: Literal["restore", "read"] = "read"
     sla: Literal["warn", "block"] = "warn"
     approval_days_max: Days = 30
+    keep_days: Days = 7
     break_glass: bool = False
 
 

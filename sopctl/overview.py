@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sopctl import approval, clock
+from sopctl import approval, clock, remains
 from sopctl.case import SIDE_ACTS, Case, Filed, State, attachments_wrong, case_folders, due_act, load_case
 from sopctl.context import Context, deadline, received_at
 from sopctl.errors import SopctlError
@@ -107,11 +107,10 @@ def summary(session: Session, case: Case) -> Json:
     """Everything `case show` prints: who, what, when, how long against mutu baku, signature state."""
     context = session.context()
     state = case.state
-    rows: list[Json] = []
-    for number, filed in enumerate(case.filed):
-        rows.append(_row(session, context, case, number, filed))
+    rows = steps_taken(session, context, case)
     limit = _deadline(context, case) if state.due else None
     request = case.request
+    holding = remains.of_case(session, case)
     return {
         "case": case.id,
         "flow": case.flow_name,
@@ -122,12 +121,21 @@ def summary(session: Session, case: Case) -> Json:
         "emergency": state.emergency,
         "due": _due(session, context, state, limit),
         "missing": missing(session, case),
-        "problems": examine(context, case) + attachments_wrong(case),
+        "kept": holding["kept"],
+        "cleaned": holding["cleaned"],
+        "problems": examine(context, case)
+        + attachments_wrong(case)
+        + ([holding["unknown"]] if holding["unknown"] else []),
         "request": request,
         "requester": _person(context, str(request.get("requester", ""))) if request else None,
         "documents": rows,
         "attachments": [path.name for path in sorted((case.folder / "attachments").glob("*"))],
     }
+
+
+def steps_taken(session: Session, context: Context, case: Case) -> list[Json]:
+    """Each document of the case: step, act, who, received, how long against mutu baku, decision, signature state."""
+    return [_row(session, context, case, number, filed) for number, filed in enumerate(case.filed)]
 
 
 def _due(session: Session, context: Context, state: State, limit: tuple[str, str] | None) -> Json | None:

@@ -22,12 +22,14 @@ from sopctl.vault import catalogue
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the planner says: window (None: from now until the approval ends), who is on duty, the risk."""
+    """What the planner says: window (None: from now until the approval ends), who is on duty, the risk, and whether the
+    live data is to be replaced where it lies (also where the request already says so)."""
 
     since: str | None
     until: str | None
     on_duty: list[str]
     risk: str
+    in_place: bool = False
 
 
 def plan(
@@ -54,12 +56,12 @@ def _plan(session: Session, case_id: str, wanted: Wanted, signer: Signer, progre
         raise GateRefused(reasons, where=case.id)
     window = _window(session, case, wanted)
     people = _on_duty(session, wanted.on_duty or [signer.person.id])
-    target = case_plan(session, case)
+    in_place = _in_place(case, wanted)
+    target = case_plan(session, case, in_place=in_place)
     granted = approval.approval_of(case)
+    longest = context.trust.file.policy.approval_days_max
     if granted and (
-        reasons := approval.approved(
-            context, granted[0], target, granted[1], days=context.trust.file.policy.approval_days_max
-        )
+        reasons := approval.approved(context, granted[0], target, granted[1], chosen=in_place, days=longest)
     ):
         raise GateRefused(reasons, where=case.id)
     run = _look(session, target, signer, progress)
@@ -67,7 +69,10 @@ def _plan(session: Session, case_id: str, wanted: Wanted, signer: Signer, progre
     vault = next((entry for entry in run.outcome.evidence if entry["kind"] == "vault-capacity"), None)
     items = run.plan["items"]
     stored = {backup.dataset for backup in catalogue(session.site)}
-    if reasons := capacity.assess(items, evidence, vault, stored):
+    reasons = capacity.assess(items, evidence, vault, stored)
+    if not approval.executions(context, case.id):  # what an earlier run of this case placed is no obstacle
+        reasons += capacity.occupied(items, evidence)
+    if reasons:
         raise GateRefused(reasons, where=case.id, hint="Make room, or reject the request; nothing was changed.")
     for what in capacity.unknown(items, evidence, vault):
         session.say(what)
@@ -86,7 +91,18 @@ def _plan(session: Session, case_id: str, wanted: Wanted, signer: Signer, progre
         "informs": step.informs,
         "observed": run.id,
     }
+    if in_place:
+        body["in_place"] = True
     return session.file(case, step, signer, role, body)
+
+
+def _in_place(case: Case, wanted: Wanted) -> bool:
+    """Whether this plan restores in place: by the request, or as its author chooses now."""
+    if wanted.in_place and case.operation != "restore":
+        raise UsageError("a backup replaces nothing", where="--in-place", hint="Leave it away.")
+    if wanted.in_place and case.request.get("to"):
+        raise UsageError("this restore touches no live data", where="--in-place", hint="Leave it away.")
+    return wanted.in_place or case.request.get("in_place") is True
 
 
 def _predictions(session: Session, items: list[Json], evidence: list[Json]) -> dict[str, capacity.Prediction]:
@@ -95,10 +111,13 @@ def _predictions(session: Session, items: list[Json], evidence: list[Json]) -> d
     found = {}
     for item in items:
         dataset, seen = item["dataset"]["id"], capacity.answer(item, evidence)
-        size = item.get("bytes") or (seen["bytes"] if seen else 0) or 0
-        found[dataset] = capacity.predict(
-            dataset, item["operation"], size, history.get(dataset, []), stops_service=bool(item["services"])
-        )
+        live = (seen["bytes"] if seen else 0) or 0
+        size, runs = item.get("bytes") or live, history.get(dataset, [])
+        if item.get("in_place"):
+            found[dataset] = capacity.predict_in_place(dataset, size, live, runs)
+        else:
+            stops = bool(item["services"])
+            found[dataset] = capacity.predict(dataset, item["operation"], size, runs, stops_service=stops)
     return found
 
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
-import jinja2
-
 from sopctl import flowchart, procedure
 from sopctl.flowchart import Edge, Node
 from sopctl.profile import Flow, LoadedProfile, Profile, Step, successors
@@ -111,6 +109,8 @@ def _draw_row(flow: Flow, at: int, row: procedure.Row, nodes: list[Node], edges:
 
 def page(loaded: LoadedProfile) -> str:
     """The SOP as one HTML page that needs no network, A4 landscape in print."""
+    import jinja2
+
     profile = loaded.profile
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sopctl", "templates"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
@@ -113,7 +114,8 @@ def json_schema() -> dict[str, Any]:
     schema: dict[str, Any] = msgspec.json.schema(Profile)
     definitions: dict[str, Any] = schema["$defs"]
     for name, definition in definitions.items():
-        definition["description"] = re.sub(r"``", "`", definition.get("description", name))
+        # msgspec before 0.23 leaves a docstring's indentation in it
+        definition["description"] = re.sub(r"``", "`", inspect.cleandoc(definition.get("description", name)))
         for key, property_ in definition["properties"].items():
             property_["description"] = MEANING[name][key]
     properties = {name: definition["properties"] for name, definition in definitions.items()}

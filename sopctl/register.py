@@ -18,15 +18,27 @@ import yaml
 
 from sopctl import clock, fsio, loading
 from sopctl.errors import ConfigError
-from sopctl.models import ID_PATTERN, Policy, RegisterIndex, SiteConfig, TrustFile, TrustPolicy, to_json
+from sopctl.models import ID_PATTERN, RegisterIndex, TrustFile, TrustPolicy, to_json
 from sopctl.profile import KEEPER, Profile
+from sopctl.settings import Policy, SiteConfig
 from sopctl.trust import Trust
 
 FOLDERS = ("servers", "datasets")
 INDEX = "register/index.yml"
 LEDGER_KIND = "register"
+#: begin of the numbers of scans of servers, and of reviews of the register; no case has such a number
+SCAN, REVIEW = "AST-", "TNJ-"
 #: keys of sop.yml that the trust is signed over
 SETTINGS = ("profile", "timezone", "calendar", "vault", "inventory", "archive", "naming")
+#: signed besides where sop.yml has it: where backups are opened decides who could read them
+DRILL = "policy.drill"
+#: likewise: who could exchange a witness could witness for himself
+WITNESSES = "witnesses"
+#: likewise: who could exchange the certificates that time stamps lead to could stamp what he likes, when he likes
+TIMESTAMPS = "timestamps"
+_OPTIONAL = (DRILL, WITNESSES, TIMESTAMPS)
+#: keys of ``vault`` that came later: without a value they change no digest, so that a trust signed before them holds
+_LATER = ("admin_url", "keep", "door", "copies")
 _ENTRY = re.compile(rf"(?:{'|'.join(FOLDERS)})/{ID_PATTERN.strip('^$')}\.ya?ml")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -209,7 +221,15 @@ def changes(signed: SignedRegister | None, files: Mapping[str, bytes]) -> Change
 def settings_digests(config: SiteConfig) -> dict[str, str]:
     """Key of sop.yml that decides → SHA-256 of its value as canonical JSON, defaults filled in."""
     values = to_json(config)
-    return {key: fsio.sha256_bytes(fsio.canonical_json(values[key])) for key in SETTINGS}
+    values["vault"] = {key: value for key, value in values["vault"].items() if key not in _LATER or value}
+    if config.policy.drill:
+        values[DRILL] = config.policy.drill
+    for key in (WITNESSES, TIMESTAMPS):
+        if not values[key]:
+            del values[key]
+    return {
+        key: fsio.sha256_bytes(fsio.canonical_json(values[key])) for key in (*SETTINGS, *_OPTIONAL) if key in values
+    }
 
 
 def settings_reasons(trust_file: TrustFile, config: SiteConfig) -> list[str]:
@@ -217,13 +237,25 @@ def settings_reasons(trust_file: TrustFile, config: SiteConfig) -> list[str]:
     found = []
     for key, digest in settings_digests(config).items():
         signed = trust_file.settings.get(key)
-        if signed is None:
+        if signed is None and key in _OPTIONAL:
+            found.append(f"sop.yml: {key}: the trust was signed without it; sign it anew: sopctl trust sign")
+        elif signed is None:
             found.append(f"sop.yml: {key}: the trust says nothing of sop.yml; sign it anew: sopctl trust sign")
         elif signed != digest:
             found.append(f"sop.yml: {key} differs from what the trust was signed over")
-    for key in sorted(trust_file.settings.keys() - set(SETTINGS)):
+    optional = {DRILL: config.policy.drill, WITNESSES: config.witnesses, TIMESTAMPS: config.timestamps}
+    for key, value in optional.items():
+        if key in trust_file.settings and not value:
+            found.append(f"sop.yml: {key} differs from what the trust was signed over")
+    for key in sorted(trust_file.settings.keys() - {*SETTINGS, *_OPTIONAL}):
         found.append(f"sop.yml: {key}: the trust was signed over it by another sopctl; sign it anew: sopctl trust sign")
     return found
+
+
+def setting_reason(trust_file: TrustFile, config: SiteConfig, key: str) -> str:
+    """Why ``key`` of sop.yml is not what the trust was signed over; empty when it is."""
+    wanted = f"sop.yml: {key}"
+    return next((reason for reason in settings_reasons(trust_file, config) if reason.startswith(wanted)), "")
 
 
 def effective_policy(trust: TrustPolicy, profile: Profile, site: Policy) -> Policy:
@@ -245,7 +277,7 @@ def effective_policy(trust: TrustPolicy, profile: Profile, site: Policy) -> Poli
         sla=_block({trust.sla, site.sla}),
         authority=authority,
         approval_days=min(trust.approval_days_max, site.approval_days),
-        keep_days=site.keep_days,
+        keep_days=max(trust.keep_days, site.keep_days),
     )
 
 

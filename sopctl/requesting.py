@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sopctl import case as cases
-from sopctl import clock, fsio, models, vault
+from sopctl import clock, fsio, models, places, vault
 from sopctl.case import Case
 from sopctl.errors import GateRefused, UsageError
 from sopctl.examination import SPECIFIED, unsaid_fields
@@ -16,6 +18,7 @@ from sopctl.loading import load_yaml
 from sopctl.models import Json, Person, Record
 from sopctl.profile import DESK
 from sopctl.session import Session
+from sopctl.site import Site
 
 MAX_LETTER = 20 * 1024 * 1024
 
@@ -53,6 +56,8 @@ class Asked:
     contact: str | None = None
     specification: Path | None = None
     requester: str | None = None
+    to: Sequence[str] = ()
+    in_place: bool = False
 
 
 def request(session: Session, asked: Asked, person: str | None, key: str | None) -> Case:
@@ -66,7 +71,7 @@ def request(session: Session, asked: Asked, person: str | None, key: str | None)
         raise UsageError(
             f"{asked.operation} is not requested in this SOP; its schedule starts it", hint="sopctl schedule run --due"
         )
-    _check(session, asked)
+    to = _check(session, asked)
     data = _letter(asked.letter)
     signer = session.signer(person, key)
     desk_first = asked.requester not in {None, signer.person.id}
@@ -92,6 +97,8 @@ def request(session: Session, asked: Asked, person: str | None, key: str | None)
             },
         }
         body |= {name: value for name, value in (("deadline", asked.deadline), ("contact", asked.contact)) if value}
+        body |= {"to": to} if to else {}
+        body |= {"in_place": True} if asked.in_place else {}
         if asked.specification:
             body["specification"] = [models.to_json(item) for item in _specification(session, asked)]
         if missing := unsaid_fields(profile, case, body):
@@ -103,13 +110,42 @@ def request(session: Session, asked: Asked, person: str | None, key: str | None)
             )
         (folder / "attachments").mkdir()
         fsio.write_atomic(folder / "attachments" / body["letter"]["file"], data, 0o640)
-        return session.file(case, step, signer, role, body)
+        case = session.file(case, step, signer, role, body)
     except BaseException:
         remove_empty(folder)
         raise
+    if asked.operation == "restore" and not to:
+        _offer(session, asked, case.id)
+    return case
 
 
-def _check(session: Session, asked: Asked) -> None:
+def _offer(session: Session, asked: Asked, case_id: str) -> None:
+    """Say what most requests need instead: the data beside, and nothing set aside."""
+    words = ["sopctl", "case", "request", "restore"]
+    for dataset in asked.datasets:
+        words += ["--dataset", dataset]
+    for dataset in asked.datasets:
+        beside = places.suggestion(session.site.dataset(dataset))
+        words += ["--to", f"{dataset}={beside}" if len(asked.datasets) > 1 else beside]
+    given = {
+        "--unit": asked.unit,
+        "--letter": str(asked.letter),
+        "--letter-number": asked.letter_number,
+        "--reason": asked.reason,
+        "--point": asked.point if asked.point != "latest" else None,
+        "--specification": str(asked.specification) if asked.specification else None,
+        "--requester": asked.requester,
+    }
+    words += [word for option, value in given.items() if value for word in (option, value)]
+    session.say(
+        f"{case_id} is to replace live data. Most requests need one table or a few files: restored beside the live data, "
+        "nothing is set aside and no service stops"
+    )
+    session.say(f"  to ask for that instead: sopctl case withdraw {case_id} --reason REASON, then {shlex.join(words)}")
+
+
+def _check(session: Session, asked: Asked) -> dict[str, Json]:
+    """Look at what is asked before anything is written; returns where to restore, by dataset."""
     site = session.site
     if not asked.datasets:
         raise UsageError(
@@ -128,6 +164,27 @@ def _check(session: Session, asked: Asked) -> None:
         for dataset in asked.datasets:
             for remark in vault.choose(vault.catalogue(site), dataset, asked.point)[1]:
                 session.say(f"{dataset}: {remark}")
+    return _to(site, asked)
+
+
+def _to(site: Site, asked: Asked) -> dict[str, Json]:
+    if not asked.to and not asked.in_place:
+        return {}
+    if asked.operation != "restore":
+        raise UsageError(
+            f"a {asked.operation} has no target", where="--to" if asked.to else "--in-place", hint="Leave it away."
+        )
+    if asked.to and asked.in_place:
+        raise UsageError(
+            "--to touches no live data, --in-place replaces it", where="--in-place", hint="Give one of the two."
+        )
+    found = places.parse(asked.to, [site.dataset(dataset) for dataset in asked.datasets])
+    reasons = places.clashes([(name, one["server"], one["place"]) for name, one in found.items()])
+    for name, one in found.items():
+        reasons += places.problems(site.dataset(name), one["server"], one["place"], site.datasets, site.servers)
+    if reasons:
+        raise UsageError("; ".join(reasons), where="--to")
+    return found
 
 
 def _requester(session: Session, asked: Asked, signer: Person, role: str, roles: list[str]) -> Person:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sopctl import capacity, clock, forms, indonesian
+from sopctl import capacity, clock, forms, indonesian, periods
 from sopctl.case import Case
 from sopctl.execution import Run
 from sopctl.filing import header, letterhead, official, seconds, signed, steps
-from sopctl.forms import BackupForm, BackupRow, Expectation, RestoreForm
+from sopctl.forms import BackupForm, BackupRow, CleanForm, CleanRow, Expectation, RestoreForm
 from sopctl.models import Json
-from sopctl.outcomes import backup_result, dataset_result, restore_result
+from sopctl.outcomes import backup_result, clean_result, dataset_result, item_result
 from sopctl.session import Session, Signer
 
 ENCRYPTION = "AES-256-CTR + Poly1305-AES (restic)"
@@ -85,11 +85,13 @@ def _backup_row(session: Session, item: Json, run: Run) -> BackupRow:
     tables: Any = proof.get("tables") or stored.get("tables") or {}
     count, rows, words = _amount(item, tables)
     result, remark = dataset_result(run, item)
-    remark = "; ".join(part for part in (remark, words) if part)
+    asked = proof.get("checks") or []
+    checks = f"{sum(one['ok'] for one in asked)} dari {len(asked)} pemeriksaan data sesuai" if asked else ""
+    remark = "; ".join(part for part in (remark, words, checks, _how_proven(item, proof)) if part)
     return BackupRow(
         dataset=dataset_id,
         dataset_name=dataset.name,
-        schedule={"P1M": "bulanan", "P1W": "mingguan", "P1D": "harian"}.get(item["every"], "atas permintaan"),
+        schedule=_schedule_words(item["every"]),
         jenis=item["jenis"] if item["every"] else "",
         method=str(stored.get("method", "")),
         started=stored.get("started"),
@@ -111,20 +113,35 @@ def _backup_row(session: Session, item: Json, run: Run) -> BackupRow:
     )
 
 
+def _how_proven(item: Json, proof: Json) -> str:
+    """How a proof differs from restoring the backup on the server that it is of."""
+    if not proof.get("ok"):
+        return ""
+    where = f"dibuktikan di {proof['host']}" if proof.get("host") not in {None, item["host"]} else ""
+    if proof.get("depth") != "read":
+        return where
+    short = proof.get("short")
+    why = f", karena ruang di {short['path']} kurang: {_room(short)}" if short else ""
+    return f"{where or 'dibuktikan'} dengan dibaca sampai akhir, tidak dipulihkan{why}"
+
+
+def _room(short: Json) -> str:
+    needed, free = (indonesian.format_size(size) for size in (short["needs"] + short["reserve"], short["free"]))
+    return f"perlu {needed}, tersisa {free}"
+
+
 def restore_forms(session: Session, case: Case, run: Run, operator: Signer) -> list[RestoreForm]:
     """Formulir Pelaksanaan Restore Data, one a dataset."""
     title, inferred = _title(session, case, "restore")
-    result = restore_result(run)
     down, up = downtime(run)
     decided = case.last("decide")
     found = []
     for item in run.plan["items"]:
-        dataset = session.site.dataset(item["dataset"]["id"])
+        dataset, result, elsewhere = session.site.dataset(item["dataset"]["id"]), item_result(run, item), item.get("to")
         own = [
             entry for entry in run.outcome.evidence if entry.get("dataset") == dataset.id and not entry.get("failed")
         ]
-        swap: Json = next((entry for entry in own if entry["kind"] == "swap"), {})
-        stage: Json = next((entry for entry in own if entry["kind"] == "stage"), {})
+        stage: Json = next((entry for entry in own if entry["kind"] in {"stage", "place"}), {})
         tables: Json = stage.get("tables") or {}
         count, rows, words = _amount(item, tables)
         found.append(
@@ -145,22 +162,26 @@ def restore_forms(session: Session, case: Case, run: Run, operator: Signer) -> l
                 dataset=dataset.id,
                 dataset_name=dataset.name,
                 database=dataset.database or dataset.path or "",
-                server=dataset.server,
+                server=item["server"],
                 backup_id=item["snapshot"],
                 backup_name=item["backup_name"],
                 backup_sha256=item["sha256"] or "",
                 backup_time=item["backup_time"],
-                data_set_aside_since=item["backup_time"],
-                safety_copy=str(swap.get("before") or stage.get("before") or ""),
+                data_set_aside_since=None if elsewhere else item["backup_time"],
+                safety_copy=_safety_copy(item, own),
                 service=", ".join(f"{service['server']}/{service['service']['name']}" for service in item["services"]),
                 service_down_at=down,
                 service_up_at=up,
                 downtime_s=seconds(down, up),
-                max_downtime_s=item["max_downtime"],
-                safety_copy_until=clock.plus(run.finished, days=session.site.config.policy.keep_days),
+                max_downtime_s=None if elsewhere else item["max_downtime"],
+                safety_copy_until=None
+                if elsewhere or item.get("in_place")
+                else clock.plus(run.finished, days=session.policy.keep_days),
+                other_place=f"{elsewhere['place']} di server {elsewhere['server']}" if elsewhere else "",
+                in_place=item.get("in_place", False),
                 tests=tuple(_tests(session, item, stage, own, run)),
                 rollback=_rollback(own),
-                verification=_verification(stage, run),
+                verification=_verification(stage, run, result),
                 operator=official(session, operator_role(case), operator.person, run.finished),
                 checker=official(session, checker_role(case)),
                 decider=signed(session, decided) if decided else None,
@@ -208,10 +229,20 @@ def _expected(case: Case, run: Run) -> list[Expectation]:
     return found
 
 
-def _verification(stage: Json, run: Run) -> forms.Verification:
+def _safety_copy(item: Json, own: list[Json]) -> str:
+    """Where the data lies that was live before: beside it, or (in place) in the vault; empty where none was replaced."""
+    if item.get("to"):
+        return ""
+    kinds = {entry["kind"]: entry for entry in own}
+    if item.get("in_place"):
+        return f"vault: {kinds['backup']['name']}" if kinds.get("backup", {}).get("snapshot") else ""
+    return str(kinds.get("swap", {}).get("before") or kinds.get("stage", {}).get("before") or "")
+
+
+def _verification(stage: Json, run: Run, result: str) -> forms.Verification:
     if run.check or not stage:
         return "belum"
-    return "berhasil" if restore_result(run) == "berhasil" else "tidak_berhasil"
+    return "berhasil" if result == "berhasil" else "tidak_berhasil"
 
 
 def _failure(run: Run) -> str:
@@ -247,7 +278,10 @@ def _tests(session: Session, item: Json, stage: Json, own: list[Json], run: Run)
         actual = f"{count} tabel sama" if count else words.removeprefix("isi: ") + " sama"
         found.append(
             forms.CheckResult(
-                name="Perbandingan isi salinan sebelum ditukar", ok=True, expected=compared, actual=actual
+                name="Perbandingan isi salinan" + ("" if item.get("to") else " sebelum ditukar"),
+                ok=True,
+                expected=compared,
+                actual=actual,
             )
         )
     for entry in own:
@@ -262,6 +296,17 @@ def _tests(session: Session, item: Json, stage: Json, own: list[Json], run: Run)
                 )
             )
     for entry in run.outcome.evidence:
+        fired = entry.get("outcome") if entry["kind"] == "switch" else None
+        if fired and entry.get("phase") == "armed":
+            data = {"old": "data lama", "new": "data baru"}.get(str(fired.get("data")), "layanan dijalankan kembali")
+            found.append(
+                forms.CheckResult(
+                    name=f"Sakelar pengaman di {entry['host']} bekerja sebelum pelaksanaan ini",
+                    ok=True,
+                    expected="data utuh, layanan berjalan",
+                    actual=f"{data}, {_clock(session, str(fired['at']))}",
+                )
+            )
         if entry["kind"] == "service" and entry.get("state") == "started":
             healthy = entry.get("healthy_at")
             actual = f"sehat {_clock(session, healthy)}" if healthy else "tidak diperiksa"
@@ -282,3 +327,62 @@ def _clock(session: Session, at: str) -> str:
 
 def _rollback(own: list[Json]) -> str:
     return "data lama dikembalikan" if any(entry["kind"] == "revert" for entry in own) else ""
+
+
+COPIES = {
+    "before": "data lama yang disisihkan",
+    "shadow": "salinan pemulihan yang ditarik kembali",
+}
+
+
+def clean_form(session: Session, case: Case, run: Run, operator: Signer) -> CleanForm:
+    """Berita acara penghapusan salinan pengaman; no SOP names it."""
+    accepted = case.last("confirm") or case.last("receive") or case.last("decide")
+    ordered = case.last("clean")
+    return CleanForm(
+        letterhead=letterhead(session),
+        header=header(
+            session,
+            "Berita Acara Penghapusan Salinan Pengaman",
+            case.id,
+            run.id,
+            case.flow_name,
+            clean_result(run),
+            check=run.check,
+            inferred=True,
+            case=case,
+        ),
+        rows=tuple(_clean_row(session, item, copy, run) for item in run.plan["items"] for copy in item["kept"]),
+        operator=official(session, operator_role(case), operator.person, run.finished),
+        checker=signed(session, accepted) if accepted else official(session, checker_role(case)),
+        started=run.started,
+        finished=run.finished,
+        ordered=f"{ordered.path.name} ({ordered.digest})" if ordered and run.plan.get("order") else "",
+    )
+
+
+def _clean_row(session: Session, item: Json, copy: Json, run: Run) -> CleanRow:
+    dataset = item["dataset"]["id"]
+    own = [entry for entry in run.outcome.evidence if entry["kind"] == "clean" and entry.get("dataset") == dataset]
+    done = next((entry for entry in own if not entry.get("failed")), None)
+    dropped: Json = next(iter((done or {}).get("dropped") or []), {})
+    why = [entry["msg"] for entry in run.outcome.failures if entry["dataset"] == dataset]
+    remark = "" if dropped else "sudah tidak ada" if done else "; ".join(why) or _failure(run)
+    return CleanRow(
+        dataset=dataset,
+        dataset_name=session.site.dataset(dataset).name,
+        server=item["server"],
+        copy=COPIES[copy["copy"]],
+        name=copy["name"],
+        bytes=dropped.get("bytes", item["bytes"]),
+        kept_until=item["until"],
+        record=item["restored"]["record"],
+        result="menunggu" if run.check else "berhasil" if done else "gagal",
+        remark=remark,
+    )
+
+
+def _schedule_words(every: str | None) -> str:
+    if every is None:
+        return "atas permintaan"
+    return periods.CALENDAR.get(every, f"jadwal {every}")

@@ -20,10 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ansible_runner
 import zstandard
-from ansible_runner.config.runner import RunnerConfig
-from ansible_runner.runner import Runner
 
 from sopctl import content
 from sopctl.models import Json
@@ -83,7 +80,9 @@ def tool_path() -> str:
 def environment(folder: Path, known_hosts: Path | None = None) -> dict[str, str]:
     """The whole environment of an Ansible process: an allow-list, so that nothing of the caller's leaks or steers."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    ssh = "-C -o ControlMaster=auto -o ControlPersist=60s -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o UpdateHostKeys=no"
+    # A host whose link is cut says nothing at all: without asking, a run would wait for it until TCP gives up.
+    alive = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
+    ssh = f"{alive} -C -o ControlMaster=auto -o ControlPersist=60s -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o UpdateHostKeys=no"
     if known_hosts:
         ssh += f" -o UserKnownHostsFile={known_hosts}"
     return env | {
@@ -220,11 +219,14 @@ class _Collector:
         elif kind in {"runner_on_failed", "runner_item_on_failed"} and not data.get("ignore_errors"):
             if result.get("results") is not None and kind == "runner_on_failed":
                 return
+            msg, dataset = reason(result.get("msg"), unreachable=bool(result.get("sop_unreachable"))), _dataset(result)
+            if result.get("sop_unreachable") and dataset:  # what ssh says names the host alone
+                msg = f"{dataset}: {msg}"
             failure = {
                 "host": result.get("sop_host") or data.get("host"),
                 "task": data.get("task"),
-                "msg": reason(result.get("msg"), unreachable=bool(result.get("sop_unreachable"))),
-                "dataset": _dataset(result),
+                "msg": msg,
+                "dataset": dataset,
             }
             if failure in self.outcome.failures:
                 return  # told again by the rescue
@@ -280,6 +282,8 @@ def _first_line(text: Any) -> str:
 
 
 def _dataset(result: Mapping[str, Any]) -> str | None:
+    if result.get("sop_dataset"):  # a host that does not answer says nothing of its arguments
+        return str(result["sop_dataset"])
     for source in (result.get("sop_evidence"), (result.get("invocation") or {}).get("module_args")):
         if isinstance(source, Mapping):
             value = source.get("dataset")
@@ -292,6 +296,9 @@ def _dataset(result: Mapping[str, Any]) -> str | None:
 
 def run(request: RunRequest, redactor: Redactor, progress: Callable[[Json], None], stop: Stop) -> RunOutcome:
     """Run the playbook and return what it did. Never raises for what Ansible or a host did."""
+    from ansible_runner.config.runner import RunnerConfig
+    from ansible_runner.runner import Runner
+
     for name in ("project", "tmp", "cp", "pyc"):
         (request.folder / name).mkdir(mode=0o700, exist_ok=True)
     known = request.folder / "known_hosts"
@@ -342,6 +349,8 @@ def _options(request: RunRequest) -> str | None:
 
 
 def _runner_environment(made: Mapping[str, str], request: RunRequest, known: Path) -> dict[str, str]:
+    import ansible_runner
+
     env = environment(request.folder, known)
     env |= {name: made[name] for name in FROM_RUNNER if name in made}
     env["ANSIBLE_CALLBACK_PLUGINS"] = str(Path(ansible_runner.__file__).parent / "display_callback" / "callback")

@@ -16,7 +16,7 @@ from sopctl.examination import examine
 from sopctl.execution import Run, execute
 from sopctl.forms import RESULT_TEXT
 from sopctl.models import Json
-from sopctl.outcomes import backup_result, dataset_result, exit_code, restore_result
+from sopctl.outcomes import exit_code, item_result, run_result, unsettled, untouched
 from sopctl.profile import Step
 from sopctl.session import Session, Signer
 from sopctl.targeting import case_plan
@@ -24,13 +24,15 @@ from sopctl.targeting import case_plan
 
 @dataclass(frozen=True)
 class Executed:
-    """A run, its record, its case afterwards and the exit code it deserves."""
+    """A run, its record, its case afterwards, the exit code it deserves, and whether its step stays due."""
 
     run: Run
     record: Path
     case: Case
     code: int
     result: str
+    by: str
+    due_again: bool
 
     @property
     def said(self) -> str:
@@ -104,30 +106,36 @@ def scheduled_plan(session: Session, case: Case) -> Json:
 def finish(session: Session, case: Case, step: Step, signer: Signer, role: str, run: Run) -> Executed:
     """Seal the run, and file its document where it was an execution; the caller holds the case's lock."""
     record = sealing.seal_run(session, case, run, signer)
-    restore = run.plan["operation"] == "restore"
-    result = restore_result(run) if restore else backup_result(run)
-    if not run.check and (not restore or result != "gagal_layanan_mati") and not _due_again(run, result):
+    result = run_result(run)
+    again = not run.check and (result == "gagal_layanan_mati" or _due_again(run, result))
+    if not run.check and not again:
         body: Json = {
             "run": run.id,
             "record": record.name,
             "record_digest": fsio.sha256_file(record / "tagmanifest-sha256.txt"),
             "result": result,
-            "datasets": {
-                item["dataset"]["id"]: result if restore else dataset_result(run, item)[0] for item in run.plan["items"]
-            },
+            "datasets": {item["dataset"]["id"]: item_result(run, item) for item in run.plan["items"]},
             "started": run.started,
             "finished": run.finished,
         }
         case = session.file(case, step, signer, role, body)
-    return Executed(run, record, case, int(exit_code(run)), result)
+    return Executed(run, record, case, int(exit_code(run)), result, signer.person.id, again)
 
 
 def _due_again(run: Run, result: str) -> bool:
-    """An interrupted restore that put no other data in place is no execution: its step stays due.
+    """A restore that came to nothing before it stopped a service, or was interrupted before it put other data in place, is
+    no execution: its step stays due. Neither is one to another place that was interrupted before all of it was there, nor
+    one that leaves a dead man's switch armed, nor one whose data is live and which did not come to its end.
 
     A scheduled run's case ends with its run; what it did not do is due again by the schedule.
     """
     if run.plan["operation"] == "backup":
         return False
+    if run.plan["operation"] == plans.PLACE:
+        return run.outcome.interrupted and result != "berhasil"
+    if result == "sebagian" or (result != "berhasil" and unsettled(run)):
+        return True
+    if result == "gagal" and untouched(run):
+        return True
     swapped = any(entry["kind"] == "swap" and not entry.get("failed") for entry in run.outcome.evidence)
     return run.outcome.interrupted and not swapped and result in {"gagal", "gagal_dikembalikan"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,15 +16,20 @@ from sopctl import (
     clock,
     content,
     control,
+    escalation,
+    escalation_page,
     filing,
     fixity,
     forms,
     fsio,
+    outcomes,
+    paper,
     run_forms,
     signing,
+    witnessing,
 )
 from sopctl.case import Case
-from sopctl.errors import EvidenceError, SopctlError
+from sopctl.errors import EvidenceError, ExitCode, SopctlError
 from sopctl.execution import Run
 from sopctl.models import Json
 from sopctl.session import Session, Signer
@@ -46,13 +51,8 @@ def _case_files(session: Session, case: Case) -> dict[str, bytes | Path]:
 
 def seal_run(session: Session, case: Case, run: Run, operator: Signer) -> Path:
     """Seal the run's record and enter it into the ledger; returns the bag."""
-    made: list[forms.Form] = (
-        [run_forms.backup_form(session, case, run, operator)]
-        if run.plan["operation"] == "backup"
-        else list(run_forms.restore_forms(session, case, run, operator))
-    )
-    files = _case_files(session, case) | _form_files(session, made, "form")
-    if case.request:
+    files = _case_files(session, case) | _form_files(session, _run_forms(session, case, run, operator), "form")
+    if case.request and run.plan["operation"] != "clean":
         files |= _form_files(session, case_forms.request_forms(session, case), "permintaan")
         planned = case_forms.plan_form(session, case)
         files |= _form_files(session, [planned], "perencanaan") if planned else {}
@@ -75,6 +75,9 @@ def seal_run(session: Session, case: Case, run: Run, operator: Signer) -> Path:
             }
         ),
     }
+    if outcomes.exit_code(run) is ExitCode.FAILED_DOWN:
+        page = escalation.escalate(run, operator.person.id, run.finished)
+        files["escalation.txt"] = escalation_page.text(page, session.site.tz).encode()
     if run.plan_signature:
         files["plan.json.sig"] = run.plan_signature
     if run.plan["operation"] == "backup" and session.site.schedule_path.exists():
@@ -97,7 +100,16 @@ def seal_run(session: Session, case: Case, run: Run, operator: Signer) -> Path:
     for name in ("events.jsonl.zst", "stdout.txt"):
         (run.folder / name).unlink(missing_ok=True)
     run.folder.rmdir()
+    witnessing.after_sealing(session, operator)
     return bag
+
+
+def _run_forms(session: Session, case: Case, run: Run, operator: Signer) -> list[forms.Form]:
+    if run.plan["operation"] == "backup":
+        return [run_forms.backup_form(session, case, run, operator)]
+    if run.plan["operation"] == "clean":
+        return [run_forms.clean_form(session, case, run, operator)]
+    return list(run_forms.restore_forms(session, case, run, operator))
 
 
 def result_json(run: Run) -> Json:
@@ -125,8 +137,15 @@ def _form_files(session: Session, made: Sequence[forms.Form], name: str) -> dict
     files: dict[str, bytes | Path] = {}
     for at, form in enumerate(made, 1):
         stem = name if at == 1 else f"{name}-{at:02d}"
-        files[f"{stem}.json"] = fsio.canonical_json(forms.form_json(form))
-        files[f"{stem}.html"] = forms.render_html(form, session.site.templates).encode()
+        data = fsio.canonical_json(forms.form_json(form))
+        html = forms.render_html(form, session.site.templates)
+        files |= {f"{stem}.json": data, f"{stem}.html": html.encode()}
+        if session.site.config.forms.pdf:
+            try:
+                files[f"{stem}.pdf"] = paper.pdf(html, data, form.header.date)
+            except paper.NoPrinter as error:
+                if at == 1:
+                    session.say(f"{error.message}; the record has its form as a page and as data")
     return files
 
 
@@ -168,6 +187,35 @@ def seal_case(session: Session, case: Case, signer: Signer) -> Path:
     session.ledger.append(
         "record", f"{case.id}-C", {"tagmanifest": fsio.sha256_file(bag / "tagmanifest-sha256.txt")}, unique=True
     )
+    witnessing.after_sealing(session, signer)
+    return bag
+
+
+def seal_maintenance(session: Session, record: str, files: Mapping[str, bytes], signer: Signer, said: str) -> Path:
+    """Seal what maintenance of the vault came to, and enter it into the ledger; returns the bag."""
+    common: dict[str, bytes | Path] = {
+        "trust/trust.yml": session.trust.data,
+        "trust/trust.yml.sig": session.trust.signature,
+        "trust/allowed_signers": session.trust.allowed_signers().encode(),
+        "versions.json": fsio.canonical_json({**content.versions(), "code": session.code}),
+    }
+    info = {
+        "Source-Organization": session.site.config.agency.nama,
+        "External-Description": said,
+        "Sop-Operator": signer.person.id,
+    }
+    bag = archive.seal_record(
+        session.site.archive,
+        record,
+        "supplement",
+        common | dict(files),
+        info,
+        sign=lambda data: session.sign(data, "sop-record", signer),
+    )
+    session.ledger.append(
+        "record", record, {"tagmanifest": fsio.sha256_file(bag / "tagmanifest-sha256.txt")}, unique=True
+    )
+    witnessing.after_sealing(session, signer)
     return bag
 
 
@@ -204,7 +252,7 @@ def _finished_forms(session: Session, case: Case) -> list[forms.Form]:
     confirmed = case.last("confirm")
     for path in sorted((folder / "data").glob("form*.json")) if folder else []:
         form = forms.form_from_json(fsio.parse_json_strict(fsio.read_strict(path), str(path)), str(path))
-        if isinstance(form, forms.RestoreRequestForm | forms.PlanForm):
+        if isinstance(form, forms.RestoreRequestForm | forms.PlanForm | forms.CleanForm | forms.ReviewForm):
             raise SopctlError("a run's form is no execution's", where=str(path))
         checker = filing.signed(session, confirmed) if confirmed else form.checker
         head = replace(form.header, ledger_head=str(session.ledger.head()), emergency=filing.emergency(session, case))

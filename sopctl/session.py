@@ -6,25 +6,27 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote, unquote
 
+from sopctl import access, clock, content, fsio, locks, places, register, reviews, signing
 from sopctl import case as cases
-from sopctl import clock, content, fsio, locks, register, signing
 from sopctl.case import BESIDE, RATIFY, Case, Filed
 from sopctl.context import Context, deadline, document_ref
+from sopctl.door import Doors, doors_of, ending_in_order
 from sopctl.errors import ConfigError, EvidenceError, GateRefused, SopctlError, UsageError
 from sopctl.examination import examine
 from sopctl.ledger import Ledger, LedgerLine
-from sopctl.models import Act, Actor, Document, Json, Person, Policy, SideAct, to_json
+from sopctl.models import Act, Actor, Document, Json, Person, SideAct, to_json
 from sopctl.profile import Step
 from sopctl.redact import Redactor
+from sopctl.reviews import ReviewDocument, Reviews
+from sopctl.settings import Policy
 from sopctl.signing import BadSignature, Namespace
-from sopctl.site import Site, fill
+from sopctl.site import Site
 from sopctl.trust import Trust, load_trust
 from sopctl.worktime import WorkTime, work_time
 
@@ -67,6 +69,7 @@ class Session:
         self.remote: RemoteSigner | None = None
         #: why an act comes after its time, where the policy wants to know
         self.late_reason = ""
+        self._reviewed: dict[str, ReviewDocument] = {}
         self._trust: tuple[tuple[int, ...], Trust] | None = None
 
     @cached_property
@@ -154,7 +157,13 @@ class Session:
             code=lambda: self.code,
             now=clock.now(),
             tz_name=self.site.config.timezone,
+            reviews=self._reviews(lines),
         )
+
+    def _reviews(self, lines: list[LedgerLine]) -> Reviews:
+        """What signed reviews say of the register's servers."""
+        roles = reviews.roles(self.site.profile.profile)
+        return reviews.load(self.site.root, self.site.config.site, self.trust, roles, lines, self._reviewed)
 
     def _register_reasons(self, wanted: list[str], lines: list[LedgerLine]) -> list[str]:
         """Why these entries are not what their keeper signed; the bytes are those that were parsed."""
@@ -348,29 +357,25 @@ class Session:
 
     # secrets --------------------------------------------------------------------------------------------------
 
-    def vault_access(self, server: str) -> Json:
-        """What a module needs to reach that server's repository. ConfigError names what is missing."""
-        vault = self.site.config.vault
-        words = {"server": server}
-        where = f"{self.site.root / 'sop.yml'}:vault"
-        url = fill(vault.url, words, f"{where}.url")
-        if not url.startswith(("rest:", "s3:", "sftp:", "/")):
-            url = str((self.site.root / url).resolve())
-        if vault.user and url.startswith(("rest:http://", "rest:https://")):
-            user = fill(vault.user, words, f"{where}.user")
-            password = self.site.secret(vault.user_password, f"{where}.user_password", words)
-            if password is None:
-                raise ConfigError("a vault with 'user' needs 'user_password'", where=f"{where}.user")
-            scheme, slashes, rest = url.partition("://")
-            url = f"{scheme}{slashes}{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
-        pem = None
-        if vault.ca_file:
-            pem = fsio.read_strict(self.site.root / vault.ca_file).decode()
-        return {
-            "repository": url,
-            "password": self.site.secret(vault.password, f"{where}.password", words),
-            "ca_pem": pem,
-        }
+    @cached_property
+    def doors(self) -> Doors:
+        """What this command holds open of the vault."""
+        return doors_of(self.site.config.vault, self.site, f"{self.site.root / 'sop.yml'}:vault", self.say)
+
+    @contextmanager
+    def vault_open(self) -> Iterator[None]:
+        """Whatever is opened of the vault within is closed at the end, also after a failure, Ctrl-C or SIGTERM."""
+        with ending_in_order() if self.site.config.vault.door else nullcontext():
+            try:
+                yield
+            finally:
+                if "doors" in self.__dict__:
+                    self.doors.close()
+
+    def vault_access(self, server: str, *, admin: bool = False) -> Json:
+        """As ``access.to_vault``, through the vault's door where it has one."""
+        door = self.doors.password if self.site.config.vault.door else None
+        return access.to_vault(self.site, server, admin=admin, door=door)
 
     def database_secrets(self, dataset_id: str) -> Json | None:
         """The dataset's database password, if it has one."""
@@ -382,10 +387,7 @@ class Session:
         """Knows every secret that a run of ``plan`` could come to hold."""
         secrets: set[str] = set()
         for item in plan["items"]:
-            access = self.vault_access(item["server"])
-            secrets.add(access["password"])
-            if "@" in access["repository"]:
-                secrets.add(unquote(access["repository"].split("//", 1)[1].rsplit("@", 1)[0].split(":", 1)[1]))
+            secrets |= access.secrets(self.vault_access(places.repository(item)))
             secrets |= set((self.database_secrets(item["dataset"]["id"]) or {}).values())
         return Redactor(secrets)
 

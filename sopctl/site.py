@@ -6,16 +6,20 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from sopctl import clock, content, fsio, loading
+import msgspec
+
+from sopctl import clock, content, fsio, loading, naming, periods, tokens
 from sopctl.errors import ConfigError, UsageError
-from sopctl.models import Connection, Dataset, Schedule, SecretRef, Server, SiteConfig
-from sopctl.profile import LoadedProfile, load_profile
+from sopctl.models import Connection, Dataset, Schedule, SecretRef, Server
+from sopctl.profile import LoadedProfile, Trigger, load_profile
+from sopctl.settings import SiteConfig
 
 R = TypeVar("R", Server, Dataset)
 SITE_ENV = "SOPCTL_SITE"
@@ -45,18 +49,6 @@ def find_site(option: str | None = None) -> Path:
     )
 
 
-def fill(rule: str, words: Mapping[str, object], where: str) -> str:
-    """``rule`` with its ``{words}`` filled in. ConfigError at ``where`` for a word that does not exist."""
-    try:
-        return rule.format(**words)
-    except (LookupError, ValueError, AttributeError, TypeError):
-        raise ConfigError(
-            f"the rule {rule!r} uses an unknown word",
-            where=where,
-            hint="Words: " + (", ".join("{" + word + "}" for word in words) or "none") + ".",
-        ) from None
-
-
 class Site:
     """One site, read lazily; every error names file and key."""
 
@@ -68,7 +60,12 @@ class Site:
     @cached_property
     def config(self) -> SiteConfig:
         """``sop.yml``."""
-        return loading.load_yaml(SiteConfig, self.root / "sop.yml")
+        config = loading.load_yaml(SiteConfig, self.root / "sop.yml")
+        naming.check(config.naming, config.agency.kode, f"{self.root / 'sop.yml'}:naming")
+        if not config.timestamps:
+            return config
+        where = f"{self.root / 'sop.yml'}:timestamps"
+        return msgspec.structs.replace(config, timestamps=tokens.resolved(config.timestamps, self.root, where))
 
     @cached_property
     def tz(self) -> ZoneInfo:
@@ -156,6 +153,8 @@ class Site:
                     f"inventory_hostname {server.inventory_hostname!r} stands in two entries ({hosts[server.inventory_hostname]}, {server.id})",
                     where=str(self.root / "register/servers"),
                 )
+        if (drill := self.config.policy.drill) and drill not in servers:
+            raise _unregistered(drill, f"{self.root / 'sop.yml'}:policy.drill")
         return servers
 
     @cached_property
@@ -166,14 +165,17 @@ class Site:
             path = self.root / "register/datasets" / f"{dataset.id}.yml"
             _check_dataset(dataset, path)
             named = [("server", dataset.server), *((f"services.{one.name}", one.server) for one in dataset.services)]
+            if dataset.drill:
+                named.append(("drill", dataset.drill))
             for key, server in named:
                 if server not in self.servers:
-                    raise ConfigError(
-                        f"server {server!r} is not in the asset register",
-                        where=f"{path}:{key}",
-                        hint=f"Register it: register/servers/{server}.yml.",
-                    )
+                    raise _unregistered(server, f"{path}:{key}")
         return datasets
+
+    def drill(self, dataset: Dataset) -> str | None:
+        """Server on which backups of ``dataset`` are proven; None where that is its own."""
+        drill = dataset.drill or self.config.policy.drill
+        return None if drill == dataset.server else drill
 
     def dataset(self, dataset_id: str) -> Dataset:
         """The dataset of that id; UsageError names those that exist."""
@@ -207,23 +209,51 @@ class Site:
         schedule = loading.from_yaml(Schedule, data, self.schedule_path)
         for key in ("since", "until"):
             clock.parse(getattr(schedule.valid, key), f"{self.schedule_path}:valid.{key}")
+        self._check_entries(schedule)
+        signature = self.schedule_path.with_name("schedule.yml.sig")
+        return schedule, data, fsio.read_strict(signature) if signature.exists() else None
+
+    def _check_entries(self, schedule: Schedule) -> None:
+        """ConfigError unless each entry is of a registered dataset and often enough for the SOP."""
+        where = f"{self.schedule_path}:entries"
+        if schedule.window:
+            periods.check_window(schedule.window, f"{self.schedule_path}:window")
+        flow_name = self.profile.profile.schedule_flow()
+        trigger = self.profile.profile.flow(flow_name).trigger if flow_name else "request"
         seen: set[str] = set()
-        for entry in schedule.entries:
+        for number, entry in enumerate(schedule.entries, 1):
             if entry.dataset in seen:
                 raise ConfigError(
                     f"dataset {entry.dataset!r} stands there twice",
-                    where=f"{self.schedule_path}:entries",
+                    where=where,
                     hint="Keep the shorter period: it serves the longer one too.",
                 )
             seen.add(entry.dataset)
             if entry.dataset not in self.datasets:
                 raise ConfigError(
                     f"dataset {entry.dataset!r} is not in the register",
-                    where=f"{self.schedule_path}:entries",
+                    where=where,
                     hint=f"Registered: {', '.join(self.datasets)}.",
                 )
-        signature = self.schedule_path.with_name("schedule.yml.sig")
-        return schedule, data, fsio.read_strict(signature) if signature.exists() else None
+            periods.check_every(entry.every, f"{where}[{number}].every")
+            words = {**naming.WORDS, "agency": self.config.agency.kode, "jenis": entry.jenis}
+            naming.name(self.config.naming, words, f"{where}[{number}].jenis")
+            window = schedule.window_of(entry)
+            if entry.window:
+                periods.check_window(entry.window, f"{where}[{number}].window")
+            if window and not periods.fits(entry.every, window.hours, tuple(window.days), self.tz):
+                raise ConfigError(
+                    f"the window of {entry.dataset} is closed in some of its periods ({entry.every}; {window.hours} on "
+                    f"{', '.join(window.days)})",
+                    where=f"{where}[{number}]",
+                    hint="Lengthen the window or the period.",
+                )
+            if isinstance(trigger, Trigger) and not periods.as_often(entry.every, trigger.at_least_every, self.tz):
+                raise ConfigError(
+                    f"{entry.dataset} is backed up less often than the SOP asks ({entry.every}; {trigger.at_least_every})",
+                    where=f"{where}[{number}].every",
+                    hint="Shorten its period.",
+                )
 
     # secrets --------------------------------------------------------------------------------------------------
 
@@ -232,15 +262,15 @@ class Site:
         if ref is None:
             return None
         if ref.file:
-            path = self.root / fill(ref.file, values or {}, f"{where}.file")
+            path = self.root / naming.fill(ref.file, values or {}, f"{where}.file")
             data = fsio.read_strict(path)
             if stat.S_IMODE(path.stat().st_mode) & 0o077:
                 raise ConfigError("secret file is open to others", where=str(path), hint=f"chmod 600 {path}")
             text = data.decode("utf-8", "replace")
         elif ref.command:
-            command = [fill(part, values or {}, f"{where}.command") for part in ref.command]
+            command = [naming.fill(part, values or {}, f"{where}.command") for part in ref.command]
             try:
-                done = subprocess.run(command, cwd=self.root, capture_output=True, check=False)
+                done = subprocess.run(command, cwd=self.root, env=_beside_us(), capture_output=True, check=False)
             except OSError as error:
                 raise ConfigError(f"secret command cannot start ({error.strerror})", where=where) from None
             if done.returncode:
@@ -256,19 +286,39 @@ class Site:
         return value
 
 
+def _beside_us() -> dict[str, str]:
+    """The environment of a secret's command: programs of our own installation (ansible-vault) are found where it is not
+    activated, and a locale that is not generated stops none of them."""
+    own = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{own}{os.pathsep}{os.environ.get('PATH', os.defpath)}", "LC_ALL": "C.UTF-8"}
+
+
+#: engines whose data is a database of a server, which needs a connection
+_SERVER_ENGINES = ("mariadb", "postgresql")
+
+
+def _unregistered(server: str, where: str) -> ConfigError:
+    return ConfigError(
+        f"server {server!r} is not in the asset register",
+        where=where,
+        hint=f"Register it: register/servers/{server}.yml.",
+    )
+
+
 def _check_dataset(dataset: Dataset, path: Path) -> None:
     known = content.engines()
     if dataset.engine not in known:
         raise ConfigError(
             f"engine {dataset.engine!r} is unknown", where=f"{path}:engine", hint=f"One of {', '.join(known)}."
         )
-    needed = "database" if dataset.database is not None or dataset.engine == "postgresql" else "path"
+    server = dataset.engine in _SERVER_ENGINES
+    needed = "database" if dataset.database is not None or server else "path"
     value = getattr(dataset, needed)
     if not value:
         raise ConfigError(f"engine {dataset.engine} needs {needed!r}", where=f"{path}:{needed}")
     if needed == "path" and (not value.startswith("/") or os.path.normpath(value) != value or value.count("/") < 2):
         raise ConfigError(f"path {value!r} is not a plain absolute path below a folder", where=f"{path}:path")
-    if dataset.engine != "postgresql" and dataset.connection != Connection():
+    if not server and dataset.connection != Connection():
         raise ConfigError(f"engine {dataset.engine} takes no connection", where=f"{path}:connection")
     clock.duration_seconds(dataset.max_downtime, f"{path}:max_downtime")
     seen: set[tuple[str, str]] = set()
@@ -281,3 +331,21 @@ def _check_dataset(dataset: Dataset, path: Path) -> None:
             raise ConfigError("a systemd service needs 'unit'", where=key)
         if service.manager == "command" and not (service.start and service.stop and service.status):
             raise ConfigError("a command service needs 'start', 'stop' and 'status'", where=key)
+    _check_checks(dataset, path)
+
+
+def _check_checks(dataset: Dataset, path: Path) -> None:
+    """The dataset's own checks: for a database, each once, and nothing that psql or mariadb take as their own command."""
+    if dataset.checks and dataset.engine == "files":
+        raise ConfigError("engine files takes no checks", where=f"{path}:checks", hint="There is nothing to query.")
+    names = [one.name for one in dataset.checks]
+    for number, one in enumerate(dataset.checks, 1):
+        where = f"{path}:checks[{number}]"
+        if names.count(one.name) > 1:
+            raise ConfigError(f"check {one.name!r} stands there twice", where=where)
+        if not one.query.isprintable() or set(one.query) & set("\\;"):
+            raise ConfigError(
+                f"the query of check {one.name!r} must be one line without backslash and semicolon",
+                where=f"{where}.query",
+                hint="One SELECT of one value, such as: SELECT count(*) FROM pegawai WHERE unit IS NULL",
+            )

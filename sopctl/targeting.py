@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from sopctl import approval, clock, vault
+from sopctl import approval, clock, effects, vault
 from sopctl import plan as plans
 from sopctl.case import Case
 from sopctl.errors import GateRefused
@@ -11,16 +11,21 @@ from sopctl.models import Json
 from sopctl.session import Session
 
 
-def case_plan(session: Session, case: Case) -> Json:
-    """Plan of a requested case now."""
+def case_plan(session: Session, case: Case, *, in_place: bool | None = None) -> Json:
+    """Plan of a requested case now; ``in_place``: what is being planned (default: what the case says)."""
     if case.operation == "restore":
-        return restore_plan(session, case)
+        return restore_plan(session, case, chosen_in_place(case) if in_place is None else in_place)
     return plans.requested_backup_plan(
         session.site, case.id, case.flow_name, case.request["datasets"], clock.now(), session.policy.verify
     )
 
 
-def restore_plan(session: Session, case: Case) -> Json:
+def chosen_in_place(case: Case) -> bool:
+    """Whether the request, or the case's newest plan, chose to restore in place."""
+    return case.request.get("in_place") is True or case.body("plan").get("in_place") is True
+
+
+def restore_plan(session: Session, case: Case, in_place: bool) -> Json:
     """Plan of a requested restore: the approved backups, or (before the decision) those the request asks for."""
     chosen: dict[str, vault.Backup] = {}
     backups = vault.catalogue(session.site)
@@ -39,7 +44,16 @@ def restore_plan(session: Session, case: Case) -> Json:
             chosen[dataset], remarks = vault.choose(backups, dataset, case.request["point"])
             for remark in remarks:
                 session.say(f"{dataset}: {remark}")
-    return plans.restore_plan(session.site, case.id, case.flow_name, case.request["datasets"], chosen, clock.now())
+    return plans.restore_plan(
+        session.site,
+        case.id,
+        case.flow_name,
+        case.request["datasets"],
+        chosen,
+        clock.now(),
+        to=case.request.get("to"),
+        in_place=in_place,
+    )
 
 
 def approval_body(session: Session, case: Case, **valid: int) -> Json:
@@ -53,9 +67,7 @@ def approval_body(session: Session, case: Case, **valid: int) -> Json:
         target = approval.approval_target(item)
         if case.operation == "restore":
             target |= {"backup_name": item["backup_name"], "backup_time": item["backup_time"]}
-            session.say(
-                f"{item['dataset']['id']}: data since {item['backup_time']} will be set aside (backup {item['backup_name']})"
-            )
+            session.say(effects.said(item, case.id, now, session.policy.keep_days))
         targets.append(target)
     return {
         "request": case.filed[0].digest,

@@ -157,7 +157,7 @@ class Trust:
                     continue  # never valid; ssh-keygen refuses such a line
                 since, until = (value.translate(str.maketrans("", "", "-:T")) for value in (entry.since, last))
                 lines.append(
-                    f'{person.id} namespaces="sop-document,sop-schedule,sop-register,sop-record",'
+                    f'{person.id} namespaces="sop-document,sop-schedule,sop-register,sop-record,sop-checkpoint",'
                     f'valid-after="{since}",valid-before="{until}" {" ".join(entry.key.split()[:2])}'
                 )
         return "".join(line + "\n" for line in lines)

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from sopctl import clock
 from sopctl.errors import ConfigError
-from sopctl.models import Calendar
+from sopctl.settings import Calendar
 
 WEEKDAYS = {
     "mon": "Senin",

@@ -10,17 +10,23 @@ from pathlib import Path
 
 import click
 
-from sopctl import __version__, control, front
+from sopctl import __version__, control, front, witnessing
 from sopctl.cli import (
     assets,
+    audits,
     besides,  # noqa: F401  # adds its commands to the group `case`
     cases,
+    cleans,  # noqa: F401  # likewise
     demo,
+    monitors,
     profiles,
     records,
+    registers,  # noqa: F401  # adds its commands to the group `asset`
+    reports,  # noqa: F401  # likewise, to the group `audit`
     schedules,
     sites,
     trusts,
+    vaults,
     views,
 )
 from sopctl.cli.common import Settings
@@ -51,6 +57,20 @@ def main_group(context: click.Context, site: str | None, as_json: bool, signer: 
         context.obj.remote.follow()
 
 
+@main_group.result_callback()
+@click.pass_context
+def _afterwards(context: click.Context, /, value: object, **_: object) -> object:
+    """Whoever acted has stamped what is not, and the witnesses told of what they have not seen; a silent one is no failure."""
+    session = context.obj.__dict__.get("session")
+    if session is not None and not session.reading and session.ledger.path.exists():
+        witnessing.stamp(session)
+        try:
+            witnessing.catch_up(session)
+        except (SopctlError, OSError) as error:
+            session.say(str(error))
+    return value
+
+
 for command in (
     sites.init,
     demo.demo,
@@ -58,11 +78,15 @@ for command in (
     sites.paths,
     trusts.trust,
     schedules.schedule,
+    vaults.vault,
     profiles.profile,
     assets.asset,
     cases.case,
     views.next_turn,
     records.record,
+    audits.audit,
+    monitors.metrics,
+    monitors.check,
 ):
     main_group.add_command(command)
 

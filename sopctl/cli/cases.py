@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sopctl import filing, forms, planning, requesting, run_forms, running, workflow
+from sopctl import escalation, escalation_page, filing, forms, planning, requesting, run_forms, running, workflow
 from sopctl.case import Case, due_act
 from sopctl.cli.common import Settings, acting, late, settings, verdict, with_json
+from sopctl.errors import ExitCode
 from sopctl.models import Act, Json
 from sopctl.output import STATE_COLOUR, Output, Progress, size
 from sopctl.requesting import Asked
@@ -42,6 +44,14 @@ def case() -> None:
     type=click.Path(path_type=Path),
     help="The list of server, application, data and size of each dataset, where the SOP asks for one.",
 )
+@click.option(
+    "--to",
+    "to",
+    multiple=True,
+    metavar="TARGET",
+    help="Restore beside the live data: [DATASET=][SERVER:]NAME, a database's name or an absolute path.",
+)
+@click.option("--in-place", is_flag=True, help="Replace the live data where it lies: there is no room beside it.")
 @click.option("--requester", metavar="PERSON", help="For the desk: who asks, having no key.")
 @click.option("--deadline", help="By when it is needed.")
 @click.option("--contact", help="Whom to reach about it.")
@@ -127,13 +137,14 @@ def decide(
 @click.option("--until", metavar="TIME", help="Window ends (default: when the approval does).")
 @click.option("--on-duty", multiple=True, metavar="PERSON", help="Who is on duty (repeat; default: who plans).")
 @click.option("--risk", default="", help="What could go wrong, and what is done then.")
+@click.option("--in-place", is_flag=True, help="Replace the live data where it lies: there is no room beside it.")
 @late
 @acting
 @with_json
 @settings
 def plan(config: Settings, /, case_id: str, person: str | None, key: str | None, **given: Any) -> None:
     """Plan by the capacity there is: looks at the servers, changes nothing, refuses what does not fit."""
-    wanted = planning.Wanted(given["since"], given["until"], list(given["on_duty"]), given["risk"])
+    wanted = planning.Wanted(given["since"], given["until"], list(given["on_duty"]), given["risk"], given["in_place"])
     made = planning.plan(config.session, case_id, wanted, person, key, Progress(config.output, check=True))
     for line in _plan_lines(made.body("plan")):
         config.output.remark(line)
@@ -228,8 +239,14 @@ def show_run(config: Settings, done: running.Executed) -> int:
         "forms": paths,
         "failures": run.outcome.failures,
         "problems": run.outcome.problems,
+        "due_again": done.due_again,
+        "escalation": None,
         "exit": done.code,
     }
+    page = None
+    if done.code == ExitCode.FAILED_DOWN:
+        page = escalation.escalate(run, done.by, run.finished)
+        value["escalation"] = asdict(page)
 
     def render(out: Output) -> None:
         colour = "green" if done.code == 0 else "red"
@@ -250,14 +267,13 @@ def show_run(config: Settings, done: running.Executed) -> int:
             out.line(f"  {host} does not answer: {why}", "red")
         for problem in run.outcome.problems:
             out.line(f"  evidence: {problem}", "red")
-        if done.code == 21:
-            out.line(
-                "  The service is still DOWN. Data is where the lines above say; run the execution again, or see docs/how-to/escalate.md.",
-                "bold red",
-            )
         out.line(f"  record: {record}")
         for path in paths:
             out.line(f"  form: {path}")
+        if page:
+            out.page(escalation_page.text(page, config.session.site.tz))
+        elif done.due_again:
+            out.line(f"  the execution is not over; run it again: sopctl case execute {done.case.id}", "bold")
 
     config.output.result(value, render)
     return done.code

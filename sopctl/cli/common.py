@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import click
 
+from sopctl import clock
 from sopctl.control import RemoteSigner
 from sopctl.errors import UsageError
 from sopctl.output import Output
@@ -88,3 +90,8 @@ def verdict(approve: bool, reject: bool) -> bool:
 
 
 settings = click.make_pass_decorator(Settings)
+
+
+def local(moment: str, tz: ZoneInfo) -> str:
+    """A time for people: by the site's clock, to the minute."""
+    return f"{clock.parse(moment).astimezone(tz):%Y-%m-%d %H:%M}"

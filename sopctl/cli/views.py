@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from sopctl import case_forms, forms, fsio, indonesian, overview
+from sopctl import case_forms, forms, fsio, indonesian, overview, paper
 from sopctl.cli.cases import case
 from sopctl.cli.common import Settings, settings, with_json
 from sopctl.errors import UsageError
 from sopctl.models import Json
-from sopctl.output import STATE_COLOUR, Output, duration
+from sopctl.output import STATE_COLOUR, Output, dropped_line, duration, kept_line
 
 SIGNED = {"valid": "signature valid"}
 
@@ -47,6 +47,10 @@ def _show(output: Output, value: Json, zone: str) -> None:
         who = value["requester"]
         point = f" to {request['point']}" if value["operation"] == "restore" else ""
         output.line(f"  {value['operation']} of {', '.join(request['datasets'])}{point}: {request['reason']}")
+        for dataset, to in (request.get("to") or {}).items():
+            output.line(f"    {dataset}: beside the live data, as {to['place']} on {to['server']}")
+        if request.get("in_place"):
+            output.line("    in place: down while it loads; what is live goes to the vault first")
         output.line(
             f"  asked by {who['jabatan'] or who['id']} ({who['id']}), {request['unit']}; letter {request['letter']['number']}"
         )
@@ -62,6 +66,10 @@ def _show(output: Output, value: Json, zone: str) -> None:
         people = f" ({', '.join(due['people'])})" if due["people"] else " (nobody holds that role now)"
         output.line(f"  next: {due['act']} by {' or '.join(due['by'])}{people}{time}", "yellow")
         output.line(f"        {due['step']}. {due['text']}")
+    for one in value["kept"]:
+        output.line(f"  kept: {kept_line(one)}", "yellow" if one["cleanable"] else "")
+    for one in value["cleaned"]:
+        output.line(f"  {dropped_line(one)}")
     for what in value["missing"]:
         output.line(f"  missing: {what}", "yellow")
     for problem in value["problems"]:
@@ -98,7 +106,12 @@ def _time_left(seconds: int) -> str:
 @case.command("print")
 @click.argument("case_id", metavar="CASE")
 @click.option(
-    "--to", "target", metavar="FILE", required=True, type=click.Path(path_type=Path), help="HTML file to write."
+    "--to",
+    "target",
+    metavar="FILE",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="File to write: a page (.html) or a PDF (.pdf).",
 )
 @with_json
 @settings
@@ -122,7 +135,11 @@ def _write_forms(config: Settings, case_id: str, target: Path) -> list[Path]:
     written = []
     for number, form in enumerate(made, 1):
         path = target if number == 1 else target.with_name(f"{target.stem}-{number:02d}{target.suffix}")
-        fsio.write_atomic(path, forms.render_html(form, session.site.templates).encode())
+        html = forms.render_html(form, session.site.templates)
+        data = html.encode()
+        if target.suffix.lower() == ".pdf":
+            data = paper.pdf(html, fsio.canonical_json(forms.form_json(form)), form.header.date)
+        fsio.write_atomic(path, data)
         written.append(path)
     return written
 

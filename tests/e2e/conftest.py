@@ -7,10 +7,12 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.checks import wait_until
+from tests.e2e.users import at_work
 from tests.lab.hosts import Lab
 from tests.lab.probe import wait_healthy
 from tests.lab.site import lab_site
@@ -31,15 +33,20 @@ def make_site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
     """``make_site("simpeg", "berkas")``: a site over the lab with vault repositories of its own.
 
     ``small``: in the vault that fills up; ``quick``: backups are proven by reading them, where proof is not the matter;
-    ``profile``: whose SOP.
+    ``profile``: whose SOP; ``more``: further keys of each dataset, such as max_downtime. Whenever a case is executed,
+    people work with the applications.
     """
     names: list[str] = []
 
-    def make(*datasets: str, small: bool = False, quick: bool = False, profile: str = "trenggalek") -> SiteBuilder:
+    def make(
+        *datasets: str, small: bool = False, quick: bool = False, profile: str = "trenggalek", **more: Any
+    ) -> SiteBuilder:
         names.append(f"e2e-{secrets.token_hex(4)}")
         folder = tmp_path_factory.mktemp("site") / names[-1]
         folder.mkdir()
-        return proven_by_reading(lab_site(folder, lab, datasets, small=small, profile=profile), quick)
+        made = lab_site(folder, lab, datasets, small=small, profile=profile, more=more)
+        made.around = at_work(lab, made)
+        return proven_by_reading(made, quick)
 
     yield make
     for name in names:
@@ -57,6 +64,7 @@ def proven_by_reading(site: SiteBuilder, quick: bool) -> SiteBuilder:
 def alone(lab: Lab) -> Iterator[None]:
     """The hosts' live data is this module's: another process that wants it waits until the module has ended."""
     with lab.held("hosts"):
+        lab.forget_switches()
         yield
 
 
@@ -74,6 +82,19 @@ def personnel(lab: Lab, alone: None) -> Callable[[], None]:
 
 
 @pytest.fixture(scope="module")
+def licences(lab: Lab, alone: None) -> Callable[[], None]:
+    """The same for db02's licensing database."""
+
+    def anew() -> None:
+        lab.generate(SMALL_MB, "perizinan")
+        lab.exec("web01", "systemctl start perizinan-web.service")
+        assert wait_healthy(f"{lab.licence_url}/health", 20)
+
+    anew()
+    return anew
+
+
+@pytest.fixture(scope="module")
 def filed(lab: Lab, alone: None) -> Iterator[None]:
     """file01's tree and queue as the lab made them, before and after."""
     restore_file01(lab)
@@ -85,10 +106,11 @@ def restore_file01(lab: Lab) -> None:
     """Make file01's data anew and drop what restores kept."""
     lab.exec(
         "file01",
-        "systemctl stop antrean.service; rm -rf /srv/berkas /srv/berkas__* /srv/antrean/*; "
-        "python3 /usr/local/lib/berkas/make.py /srv/berkas; systemctl start antrean.service",
+        "systemctl stop antrean.service berkas-web.service; rm -rf /srv/berkas /srv/berkas__* /srv/antrean/*; "
+        "python3 /usr/local/lib/berkas/make.py /srv/berkas; systemctl start antrean.service berkas-web.service",
     )
     assert wait_until(lambda: wait_healthy(f"{lab.queue_url}/health", 1), 20)
+    assert wait_until(lambda: wait_healthy(f"{lab.filing_url}/health", 1), 20)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e import pg_facts
 from tests.e2e.checks import Done, all_verified, one_line_error, record_json, run_error, snapshots
+from tests.e2e.faults.subjects import Personnel
 from tests.lab.hosts import Lab
 from tests.lab.probe import wait_healthy
 from tests.support.site_builder import SiteBuilder
@@ -242,13 +242,13 @@ def test_restore_of_a_database_that_is_gone(lab: Lab, site: SiteBuilder, personn
     """Dropping the database is an accident too: it comes back with owner, locale, rights and settings from the manifest."""
     lab.psql("REFRESH MATERIALIZED VIEW kepegawaian.rekap")
     assert backup(site, "simpeg").returncode == 0
-    source = pg_facts.facts(lab, "simpeg")
+    source = Personnel(lab).facts()
     case = site.approved("simpeg")
     lab.exec("db01", ["dropdb", "--force", "simpeg"], user="postgres")
     done = site.run("case", "execute", case, as_="pelaksana", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert wait_healthy(f"{lab.web_url}/health", 10)
-    restored = pg_facts.facts(lab, "simpeg")
+    restored = Personnel(lab).facts()
     personnel()
     for what, value in source.items():
         assert restored[what] == value, what

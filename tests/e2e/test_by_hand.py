@@ -174,6 +174,7 @@ MODULES = [
     *(("restore_dataset", state) for state in ("staged", "swapped", "finalised", "reverted")),
     *(("quiesce", state) for state in ("quiesced", "released")),
     *(("service_state", state) for state in ("stopped", "started")),
+    *(("dead_mans_switch", state) for state in ("armed", "committed", "aborted", "disarmed")),
     ("backup_dataset", None),
     ("verify_dataset", None),
     ("vault_repository", None),
@@ -193,7 +194,7 @@ def test_module_ad_hoc(module: str, state: str | None, desk: Desk) -> None:
 
 def test_every_changing_module_is_among_them() -> None:
     plugins = {path.stem for path in (ROOT / "collections" / COLLECTION / "plugins/action").glob("*.py")}
-    assert plugins - {"authorize", "dataset_capacity"} == {module for module, _ in MODULES}
+    assert plugins - {"authorize", "asset_facts", "dataset_capacity"} == {module for module, _ in MODULES}
 
 
 @pytest.mark.parametrize(("module", "state"), [("service_state", "stopped"), ("restore_dataset", "reverted")])

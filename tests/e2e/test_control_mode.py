@@ -265,7 +265,17 @@ def own_inventory(office: Office) -> str:
         "manifest_snapshot": "b" * 64,
         "services": [{"host": HOST, "service": dict(QUEUE_SERVICE)}],
     }
-    share = {"sop_case": "RST-2026-0001", "sop_plan": [item]}
+    services = [{"host": HOST, "service": dict(QUEUE_SERVICE)}]
+    watched = {"host": HOST, "datasets": [item["dataset"]], "services": [dict(QUEUE_SERVICE)], "seconds": 60}
+    run = {
+        "leader": HOST,
+        "entries": [{**item, "host": HOST}],
+        "services": services,
+        "switches": [{**watched, "together": False, "alone": True}],
+        "together": False,
+        "in_place": False,
+    }
+    share = {"sop_case": "RST-2026-0001", "sop_plan": [item], "sop_run": run}
     host = {"ansible_host": office.server.ip, "ansible_user": "sopop", "ansible_become": True, **share}
     inventory = {"all": {"hosts": {HOST: host}, "children": {"sop_targets": {"hosts": {HOST: share}}}}}
     own = [{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.command": "systemctl stop antrean"}]}]

@@ -132,7 +132,7 @@ def test_two_runs_at_once(local_site: SiteBuilder) -> None:
     assert sorted(said.values()) == [0, 11], said
     [locked] = [text for text, code in said.items() if code == 11]
     assert len(locked.strip().splitlines()) == 1, locked
-    assert "antrean" in locked
+    assert "schedule is held by" in locked
     assert "pelaksana" in locked
     assert len(local_site.records) == 1
     assert len(local_site.run_json("case", "list")) == 1

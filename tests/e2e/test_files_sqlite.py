@@ -7,10 +7,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.checks import all_verified, evidence, record_json
+from tests.e2e.faults.subjects import Letters, Queue
 from tests.lab.hosts import Lab
 from tests.lab.probe import Probe, healthy
 from tests.support.site_builder import SiteBuilder
@@ -20,29 +22,15 @@ pytestmark = pytest.mark.lab
 KEPT = "__before_rst20260001"
 TREE = "/srv/berkas"
 QUEUE = "/srv/antrean/antrean.db"
-# Names, kinds, modes, owners, sizes of files, times, link targets, link counts; contents; ACLs; extended attributes.
-LISTING = r"""cd "$1"
-find . ! -type d -printf '%p %y %m %U:%G %s %T@ %l %n\0' | LC_ALL=C sort -z | tr '\0' '\n'
-find . -type d -printf '%p %y %m %U:%G %T@\0' | LC_ALL=C sort -z | tr '\0' '\n'
-find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
-getfacl -R -P -n . 2>/dev/null
-find . ! -type l -print0 | LC_ALL=C sort -z | xargs -0 getfattr -d -m - 2>/dev/null
-"""
-QUEUE_DUMP = """
-import hashlib, sqlite3, sys
-c = sqlite3.connect("file:" + sys.argv[1] + "?mode=ro", uri=True)
-print(c.execute("PRAGMA integrity_check").fetchone()[0], c.execute("PRAGMA journal_mode").fetchone()[0])
-for name, in c.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1").fetchall():
-    print(name, c.execute(f"SELECT count(*) FROM {name}").fetchone()[0])
-print(hashlib.sha256("\\n".join(c.iterdump()).encode()).hexdigest())
-"""
+# Counter 1 is where people go on working.
 DESTROY_QUEUE = """
 import sqlite3, sys
-c = sqlite3.connect(sys.argv[1])
-c.execute("DELETE FROM antrean WHERE id % 3 = 0")
-c.execute("UPDATE jumlah SET total = 0")
+c = sqlite3.connect(sys.argv[1], timeout=20)
+c.execute("BEGIN IMMEDIATE")
+c.execute("DELETE FROM antrean WHERE id % 3 = 0 AND loket_id <> 1")
+c.execute("UPDATE jumlah SET total = 0 WHERE loket_id <> 1")
 c.execute("DROP VIEW ringkasan")
-c.execute("DROP TRIGGER antrean_masuk")
+c.execute("CREATE TRIGGER asing AFTER DELETE ON antrean BEGIN UPDATE jumlah SET total = 0; END")
 c.commit()
 """
 DESTROY_TREE = f"""cd {TREE}
@@ -54,16 +42,7 @@ setfacl -b laporan*
 setfattr -x user.klasifikasi nama-kedua.pdf
 echo asing >"berkas asing.txt"
 """
-
-
-def tree(lab: Lab, path: str) -> str:
-    """Everything about a tree that a restore may lose."""
-    return lab.exec("file01", ["sh", "-euc", LISTING, "sh", path])
-
-
-def queue(lab: Lab, path: str) -> str:
-    """Counts, schema and content of the queue's database."""
-    return lab.exec("file01", ["python3", "-c", QUEUE_DUMP, path])
+Facts = dict[str, Any]
 
 
 @dataclass
@@ -71,24 +50,26 @@ class Story:
     """What was there at each time."""
 
     site: SiteBuilder
-    source: tuple[str, str]
-    destroyed: tuple[str, str]
-    restored: tuple[str, str]
+    source: tuple[Facts, Facts]
+    destroyed: tuple[Facts, Facts]
+    restored: tuple[Facts, Facts]
     kept_mode: str
-    kept: tuple[str, str]
+    kept: tuple[Facts, Facts]
     executed: dict[str, str]
     outage: float
     leftovers: list[str]
     owner: str
+    journal_mode: str
 
 
 @pytest.fixture(scope="module")
 def story(lab: Lab, filed: None, make_site: Callable[..., SiteBuilder]) -> Story:
     """Back up both, destroy both, restore both in one case while the queue is watched from outside."""
     site = make_site("berkas", "antrean")
+    letters, queue = Letters(lab), Queue(lab)
 
-    def both(suffix: str = "") -> tuple[str, str]:
-        return tree(lab, TREE + suffix), queue(lab, QUEUE + suffix)
+    def both(suffix: str = "") -> tuple[Facts, Facts]:
+        return letters.facts(suffix), queue.facts(suffix)
 
     source = both()
     site.run("schedule", "run", "--due", as_="pelaksana")
@@ -109,6 +90,7 @@ def story(lab: Lab, filed: None, make_site: Callable[..., SiteBuilder]) -> Story
         outage=probe.longest,
         leftovers=lab.exec("file01", "find /srv -name '*__*' -prune; ls -A /var/lib/sop").split(),
         owner=lab.exec("file01", f"stat -c '%U:%G %a' {QUEUE}").strip(),
+        journal_mode=lab.exec("file01", f"sqlite3 -readonly {QUEUE} 'PRAGMA journal_mode'").strip(),
     )
 
 
@@ -116,15 +98,16 @@ def test_both_are_equal_to_the_source(story: Story) -> None:
     assert story.destroyed[0] != story.source[0]
     assert story.destroyed[1] != story.source[1]
     assert story.restored[0] == story.source[0]
-    assert story.restored[1].splitlines() == story.source[1].splitlines()
-    assert story.source[1].startswith("ok wal\n")
+    assert story.restored[1] == story.source[1]
+    assert story.source[1]["check"] == [["ok"]]
+    assert story.journal_mode == "wal"
     assert story.owner == "antrean:antrean 644"
 
 
 def test_what_was_destroyed_is_kept_aside(story: Story) -> None:
     assert story.kept_mode == "700", "nobody works on by mistake in what was set aside"
     assert story.kept[0] == story.destroyed[0]
-    assert story.kept[1].splitlines()[1:] == story.destroyed[1].splitlines()[1:]
+    assert story.kept[1] == story.destroyed[1]
 
 
 def test_nothing_else_is_left(story: Story) -> None:
@@ -133,8 +116,9 @@ def test_nothing_else_is_left(story: Story) -> None:
     assert f"{QUEUE}{KEPT}" in story.leftovers
 
 
-def test_downtime(story: Story, lab: Lab) -> None:
-    assert 0 < story.outage < 10
+def test_the_queue_was_stopped_and_answers_again(story: Story, lab: Lab) -> None:
+    """How long it may be stopped is for `make bench`: seconds depend on the machine."""
+    assert story.outage > 0
     assert healthy(f"{lab.queue_url}/health")
     assert story.executed["result"] == "berhasil"
 

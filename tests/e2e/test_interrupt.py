@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
-import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.e2e.checks import all_verified, events, one_line_error, snapshots, wait_until
+from tests.e2e.running import Running, execute
+from tests.e2e.users import users
 from tests.lab.hosts import Lab
 from tests.lab.probe import wait_healthy
 from tests.support.site_builder import SiteBuilder
@@ -24,40 +22,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("alone")]
 
 OLD = "UPDATE kepegawaian.pegawai SET nama = 'sesudah backup' WHERE id = 1"
 STATE = "SELECT count(*), min(nama) FILTER (WHERE id = 1) FROM kepegawaian.pegawai"
-
-
-@dataclass
-class Running:
-    """A sopctl at work, whose progress is read line by line."""
-
-    process: subprocess.Popen[str]
-    lines: list[str] = field(default_factory=list)
-
-    def until(self, *words: str) -> None:
-        """Read on until a line holds all of ``words``."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
-            if all(word in line for word in words):
-                return
-        raise AssertionError(f"ended ({self.process.wait()}) before {words}:\n{''.join(self.lines)}")
-
-    def interrupt(self) -> None:
-        """What a terminal sends on Ctrl-C: SIGINT to the whole foreground group."""
-        os.killpg(self.process.pid, signal.SIGINT)
-
-    def end(self) -> int:
-        """Read to the end; the exit code."""
-        assert self.process.stdout is not None
-        self.lines += self.process.stdout.readlines()
-        code = self.process.wait(120)
-        assert "Traceback" not in self.text, self.text
-        return code
-
-    @property
-    def text(self) -> str:
-        """All output so far."""
-        return "".join(self.lines)
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +33,22 @@ def site(make_site: Callable[..., SiteBuilder], personnel: Callable[[], None]) -
 
 
 @pytest.fixture
-def case(lab: Lab, site: SiteBuilder) -> str:
-    """An approved restore; the live data differs from the backup."""
+def case(lab: Lab, site: SiteBuilder) -> Iterator[str]:
+    """An approved restore; the live data differs from the backup, and people work on it until the test is over."""
     lab.psql(OLD)
-    return site.approved("simpeg")
+    with users(lab, "simpeg"):
+        yield site.approved("simpeg")
 
 
-def execute(site: SiteBuilder, case: str) -> Running:
-    """Start the execution of a case."""
-    return Running(site.start("case", "execute", case, "--json", as_="pelaksana"))
+@pytest.fixture
+def slow_start(lab: Lab) -> Iterator[None]:
+    """The web service takes its time to start, so that a busy machine too can do something while it is down."""
+    folder = "/etc/systemd/system/simpeg-web.service.d"
+    lab.exec("web01", f"mkdir -p {folder}")
+    lab.put("web01", f"{folder}/slow.conf", b"[Service]\nExecStartPre=/bin/sleep 10\n")
+    lab.exec("web01", "systemctl daemon-reload")
+    yield
+    lab.exec("web01", f"rm {folder}/slow.conf; rmdir --ignore-fail-on-non-empty {folder}; systemctl daemon-reload")
 
 
 def converge(lab: Lab, site: SiteBuilder, case: str) -> dict[str, Any]:
@@ -147,7 +118,7 @@ def test_second_interrupt_stops_at_once(lab: Lab, make_site: Callable[..., SiteB
 
 def test_interrupt_while_staging_leaves_the_old_data(lab: Lab, site: SiteBuilder, case: str) -> None:
     running = execute(site, case)
-    running.until('"task"', "Bring each dataset to its state")
+    running.until("Stage each dataset")
     time.sleep(1)
     running.interrupt()
     assert running.end() == 130, running.text
@@ -156,6 +127,7 @@ def test_interrupt_while_staging_leaves_the_old_data(lab: Lab, site: SiteBuilder
     converge(lab, site, case)
 
 
+@pytest.mark.usefixtures("slow_start")
 def test_interrupts_while_the_service_is_stopped_wait(lab: Lab, site: SiteBuilder, case: str) -> None:
     """Between stop and swap nobody gets the service left down, however often they press the keys."""
     running = execute(site, case)
@@ -171,23 +143,6 @@ def test_interrupts_while_the_service_is_stopped_wait(lab: Lab, site: SiteBuilde
 
 
 # --- kill -9 ---------------------------------------------------------------------------------------------------
-
-
-def kill(running: Running) -> None:
-    """What the kernel does to sopctl when memory is short, and wait until its Ansible is gone too."""
-    marker = str(running.process.pid)
-    children = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", marker], capture_output=True, text=True, check=False
-    ).stdout
-    running.process.kill()
-    running.process.wait()
-    assert wait_until(lambda: not any(alive(int(pid)) for pid in children.split()), 60), "Ansible runs on"
-
-
-def alive(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return bool(done.stdout.strip()) and not done.stdout.startswith("Z")
 
 
 def taken_over(site: SiteBuilder, case: str, running: Running) -> None:
@@ -218,27 +173,29 @@ def taken_over(site: SiteBuilder, case: str, running: Running) -> None:
 
 def test_scenario_12_kill_while_staging(lab: Lab, site: SiteBuilder, case: str) -> None:
     running = execute(site, case)
-    running.until('"task"', "Bring each dataset to its state")
+    running.until("Stage each dataset")
     time.sleep(1.5)
-    kill(running)
+    running.kill()
     whole(lab, new=False)
     taken_over(site, case, running)
     converge(lab, site, case)
 
 
+@pytest.mark.usefixtures("slow_start")
 def test_scenario_12_kill_between_stop_and_swap(lab: Lab, site: SiteBuilder, case: str) -> None:
     """The service stays down (nobody is there to start it); executing the case again brings all to its end."""
     running = execute(site, case)
     running.until('"kind": "service"', '"host": "web01"')
-    kill(running)
+    running.kill()
     taken_over(site, case, running)
     converge(lab, site, case)
 
 
+@pytest.mark.usefixtures("slow_start")
 def test_scenario_12_kill_between_swap_and_start(lab: Lab, site: SiteBuilder, case: str) -> None:
     running = execute(site, case)
     running.until('"kind": "swap"')
-    kill(running)
+    running.kill()
     taken_over(site, case, running)
     converge(lab, site, case)
 
@@ -247,3 +204,18 @@ def test_what_killed_runs_left_is_told(site: SiteBuilder) -> None:
     """Their artifacts wait in .state, and doctor names them."""
     done = site.run("doctor", check=False)
     assert "broke off before its record was sealed" in done.stdout
+
+
+def test_killed_scheduled_run_needs_nobody(lab: Lab, make_site: Callable[..., SiteBuilder]) -> None:
+    """A backup that is killed while it dumps: nothing of it counts, and the next run goes on with its case by itself."""
+    fresh = make_site("simpeg", quick=True)
+    running = Running(fresh.start("schedule", "run", "--due", "--json", as_="pelaksana"))
+    running.until("Stream the dump")
+    time.sleep(0.5)
+    running.kill()
+    assert not [backup for backup in fresh.run_json("vault", "list") if backup["verified"]]
+    # what the controller left at work on the host ends by itself
+    assert wait_until(lambda: fresh.run("schedule", "run", "--due", as_="pelaksana", check=False).returncode == 0, 90)
+    assert [backup["verified"] for backup in fresh.run_json("vault", "list")] == [True]
+    assert len(list((fresh.root / "cases").glob("*/BKP-*"))) == 1
+    all_verified(fresh)

@@ -109,7 +109,7 @@ def test_scenario_08_the_way_back_fails_too(service: Service) -> None:
     case = site.approved("antrean")
     service.down = True
     done = site.run("case", "execute", case, as_="pelaksana", check=False)
-    run_error(done, 21, "still DOWN")
+    run_error(done, 21, "THE SERVICE IS DOWN")
     assert record_json(site.records[-1], "form.json")["header"]["result"] == "gagal_layanan_mati"
     assert sql(data(site), "SELECT catatan FROM antrean WHERE id = 1") == [("baik",)], "the old data"
     assert site.run_json("case", "show", case)["due"]["act"] == "execute"

@@ -15,6 +15,7 @@ import yaml
 
 from tests.e2e import pg_facts
 from tests.e2e.checks import all_verified, evidence, record_json, snapshots
+from tests.e2e.faults.subjects import Personnel
 from tests.e2e.local import requested as asked
 from tests.lab.hosts import Lab
 from tests.lab.probe import wait_healthy
@@ -154,7 +155,7 @@ def test_trenggalek_restore(lab: Lab, trenggalek: SiteBuilder) -> None:
 def test_scenario_01_rejected_in_the_lab(lab: Lab, trenggalek: SiteBuilder) -> None:
     """The decision is no: the database and the service stay as they are, the requester is told, the case is closed."""
     site = trenggalek
-    before = (pg_facts.facts(lab, "simpeg"), lab.databases(), snapshots(lab, site), site.records)
+    before = (Personnel(lab).facts(), lab.databases(), snapshots(lab, site), site.records)
     case = site.requested("simpeg")
     site.run("case", "dispose", case, as_="kadis")
     site.run("case", "decide", case, "--reject", "--reason", "data masih utuh", as_="kabid")
@@ -165,26 +166,32 @@ def test_scenario_01_rejected_in_the_lab(lab: Lab, trenggalek: SiteBuilder) -> N
     acts += [("r6b", "inform", "pelaksana"), ("r7", "receive", "pemohon")]
     assert reads_like_the_paper(site, case, acts)["outcome"] == "ditolak"
     records = [record for record in site.records if record.name != f"{case}-C"]
-    assert (pg_facts.facts(lab, "simpeg"), lab.databases(), snapshots(lab, site), records) == before
+    assert (Personnel(lab).facts(), lab.databases(), snapshots(lab, site), records) == before
     all_verified(site)
 
 
 # --- Kaltim ----------------------------------------------------------------------------------------------------
 
 
+def _sizes(lab: Lab) -> tuple[int, int]:
+    """Bytes that are free where the vault's repositories lie, and that the database takes."""
+    free = lab.exec("vault01", f"df --output=avail -B1 {lab.facts['vault']['root']} | tail -1")
+    return int(free), int(lab.psql("SELECT pg_database_size('simpeg')", "postgres"))
+
+
 def plan_and_look(lab: Lab, site: SiteBuilder, case: str) -> Json:
     """Plan the case; what it says of the vault's room is what ``df`` says there. Returns the plan's line of simpeg."""
     before = snapshots(lab, site), lab.databases()
+    looks = [_sizes(lab)]
     site.run("case", "plan", case, "--risk", "jam kerja", as_="pengelola")
+    looks.append(_sizes(lab))
     assert (snapshots(lab, site), lab.databases()) == before, "a plan changes nothing"
     [path] = (site.root / "cases").rglob(f"{case}/*-plan.json")
     body = json.loads(path.read_text(encoding="utf-8"))["body"]
     [line] = body["capacity"]
-    root = lab.facts["vault"]["root"]
-    free = int(lab.exec("vault01", f"df --output=avail -B1 {root} | tail -1"))
-    assert abs(line["vault_free"] - free) < 0.05 * free, "the hosts of the lab share one disk, others write on it too"
-    size = int(lab.psql("SELECT pg_database_size('simpeg')", "postgres"))
-    assert abs(line["bytes"] - size) < max(0.2 * size, 4_000_000)
+    # the lab's hosts share one disk, on which other tests write meanwhile, and autovacuum gives back what DESTROY left
+    for key, found, slack in zip(("vault_free", "bytes"), zip(*looks, strict=True), (0.05, 0.3), strict=True):
+        assert (1 - slack) * min(found) <= line[key] <= (1 + slack) * max(found), (key, line[key], found)
     assert line["needs"] > 0
     assert line["predicted_s"] >= 1
     assert "jam kerja" in body["risk"]

@@ -3,46 +3,27 @@
 
 from __future__ import annotations
 
-import os
+import json
 import sqlite3
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from sopctl import content
+from sopctl import content, fsio
+from tests.e2e.wheels import ROOT, built, outside_path, program
 from tests.support.site_builder import SiteBuilder
 
-ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = ROOT / "collections/ansible_collections/diskominfo/sop"
 CARRIED = "sopctl/_data/collections/ansible_collections/diskominfo/sop/"
 NOT_CARRIED = {"tests"}
 
 
-def program(*command: str | Path, cwd: Path) -> str:
-    """Run a program; AssertionError with its output when it fails."""
-    done = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command[0]} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def outside_path() -> str:
-    """PATH without this checkout's virtual environment."""
-    own = Path(sys.prefix)
-    parts = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return os.pathsep.join(part for part in parts if not Path(part).is_relative_to(own))
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from this checkout."""
-    folder = tmp_path_factory.mktemp("dist")
-    program(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ".", cwd=ROOT)
-    built = list(folder.glob("*.whl"))
-    assert len(built) == 1
-    return built[0]
+    return built(tmp_path_factory.mktemp("dist"))
 
 
 def test_carries_the_collection_and_nothing_else(wheel: Path) -> None:
@@ -99,6 +80,10 @@ def test_wheel_and_checkout_are_the_same_code(wheel: Path, tmp_path: Path) -> No
     unpacked = tmp_path / "unpacked"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
-    ask = "from sopctl import content; print(content.code_digest())"
+    ask = "import json; from sopctl import content, fsio; print(content.code_digest())"
+    ask += "; print(json.dumps({name: fsio.sha256_bytes(path.read_bytes()) for name, path in content.code_files()}))"
     there = program(sys.executable, "-B", "-P", "-c", f"import sys; sys.path.insert(0, '.'); {ask}", cwd=unpacked)
-    assert there.strip() == content.code_digest()
+    digest, files = there.splitlines()
+    # first each file, so that a difference says where it is
+    assert json.loads(files) == {name: fsio.sha256_bytes(path.read_bytes()) for name, path in content.code_files()}
+    assert digest == content.code_digest()

@@ -23,8 +23,9 @@ def grant_for(operation: str, args: Json) -> Json:
         grant["dataset"] = args["dataset"]["id"]
     if "service" in args:
         grant["service"] = args["service"]["name"]
-    if "snapshot" in args:
-        grant["snapshot"] = args["snapshot"]
+    for key in ("snapshot", "to"):
+        if key in args:
+            grant[key] = args[key]
     return grant
 
 

@@ -80,8 +80,8 @@ def take(
     return Bytes(data), {"content": content, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def schema_text(cluster: Cluster, database: str = "simpeg") -> str:
-    """The whole definition of a database, by pg_dump, large objects included; made comparable."""
+def schema_text(cluster: Cluster, database: str = "simpeg", ordered: bool = True) -> str:
+    """The whole definition of a database, by pg_dump, large objects included; made comparable by ordering its lines."""
     done = subprocess.run(
         [
             f"{cluster.bin_dir}/pg_dump", "--schema-only", "--create", "-h", str(cluster.path), "-p", str(cluster.port),
@@ -93,7 +93,7 @@ def schema_text(cluster: Cluster, database: str = "simpeg") -> str:
     assert done.returncode == 0, done.stderr
     # grants of one object come in the order of their making, which is not part of their meaning
     lines = [line for line in done.stdout.splitlines() if not re.match(r"\\(un)?restrict |^--|^$", line)]
-    return "\n".join(sorted(lines))
+    return "\n".join(sorted(lines) if ordered else lines)
 
 
 def databases(cluster: Cluster) -> list[str]:

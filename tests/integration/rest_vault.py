@@ -7,6 +7,7 @@ import ipaddress
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,8 @@ USER, SECRET = "host1", "CANARY-rest-5c1e"
 
 
 class RestVault(ThreadingHTTPServer):
-    """``break_uploads``: how many uploads of data to cut off; ``status``: answer every upload of data with it."""
+    """``break_uploads``: how many uploads of data to cut off; ``status``: answer every upload of data with it; ``pace``:
+    bytes a second that data takes, both ways together; 0: as fast as can be; ``append_only``: refuse to delete, but locks."""
 
     daemon_threads = True
 
@@ -31,6 +33,15 @@ class RestVault(ThreadingHTTPServer):
         self.folder = folder
         self.break_uploads = 0
         self.status = 0
+        self.pace = 0
+        self.append_only = False
+        self._line = threading.Lock()
+
+    def take_time(self, count: int) -> None:
+        """Take as long as ``count`` bytes of data take."""
+        if self.pace:
+            with self._line:
+                time.sleep(count / self.pace)
 
     def handle_error(self, *_args: object) -> None:
         """Broken connections are what these tests make."""
@@ -70,12 +81,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404)
         else:
             data = path.read_bytes()
+            status = 200
             wanted = self.headers.get("Range")
             if wanted:
                 first, _dash, last = wanted.removeprefix("bytes=").partition("-")
-                self._answer(206, data[int(first) : int(last) + 1 if last else None])
-            else:
-                self._answer(200, data)
+                status, data = 206, data[int(first) : int(last) + 1 if last else None]
+            if "/data/" in self.path:
+                self.server.take_time(len(data))
+            self._answer(status, data)
 
     def do_POST(self) -> None:
         path = self._path()
@@ -88,6 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200)
             return
         if "/data/" in self.path:
+            self.server.take_time(len(data))
             if self.server.break_uploads > 0:
                 self.server.break_uploads -= 1
                 self.close_connection = True
@@ -101,7 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         path = self._path()
-        if path is not None:
+        if path is not None and self.server.append_only and path.parent.name != "locks":
+            self._answer(403)
+        elif path is not None:
             path.unlink(missing_ok=True)
             self._answer(200)
 

@@ -18,6 +18,7 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.vault import Counte
 
 from tests.integration.module_process import finish, grant_for, run_module, start_module
 from tests.integration.pg_cluster import Cluster, bin_dirs, running
+from tests.integration.rest_vault import rest_vault
 from tests.integration.sop_fixtures import PASSWORD, dataset_for, make_database, noise, tmpfs, vault_at
 
 Json = dict[str, Any]
@@ -46,10 +47,12 @@ class Site:
         args = self.args(period)
         return start_module("backup_dataset", {**args, "grant": grant_for("backup", args)})
 
-    def verify(self, counted: Counted) -> Json:
+    def verify(self, counted: Counted, *, drill: bool = False, **dataset: Any) -> Json:
         args = {key: value for key, value in self.args().items() if key not in {"period", "name"}}
         args |= {"snapshot": counted.snapshot, "manifest_snapshot": counted.manifest_snapshot}
-        return run_module("verify_dataset", args, "verify")
+        args["dataset"] = {**self.dataset, **dataset}
+        grant = {**grant_for("verify", args), **({"drill": True} if drill else {})}
+        return run_module("verify_dataset", {**args, "grant": grant})
 
     def own_processes(self) -> list[int]:
         """Processes of ours that restic runs in, found by their home."""
@@ -127,6 +130,94 @@ def test_backup_verify_and_nothing_to_do_again(site: Site) -> None:
     assert site.backup("2026-12")["changed"]
 
 
+def test_a_database_too_large_for_scratch_is_proven_by_reading(pg_site: Site) -> None:
+    pg_site.backup()
+    (counted,) = pg_site.vault.counted("simpeg")
+    assert pg_site.verify(counted)["sop_evidence"]["depth"] == "restore"
+    proof = pg_site.verify(counted, reserve_bytes=1 << 60)["sop_evidence"]
+    assert (proof["ok"], proof["depth"], proof["tables"]) == (True, "read", {})
+    short = proof["short"]
+    assert (short["path"], short["reserve"]) == ("/var/tmp", 1 << 60)
+    assert 0 < short["free"] < short["needs"] + short["reserve"]
+    assert short["needs"] > int(
+        pg_site.vault.read_manifest(counted.manifest_snapshot, "simpeg", counted.snapshot)["bytes"]
+    )
+
+
+def test_a_file_too_large_for_scratch_is_proven_by_reading(site: Site, tmp_path: Path) -> None:
+    """And what is read to its end and is not what was stored is no proof, as ever."""
+    site.backup()
+    (counted,) = site.vault.counted("antrean")
+    with tmpfs(tmp_path / "small", "40m") as mounted:
+        small = mounted / "state"
+        proof = site.verify(counted, state_dir=str(small))["sop_evidence"]
+        assert (proof["ok"], proof["depth"], proof["short"]["path"]) == (True, "read", str(small))
+        packs = [path for path in (site.folder / "vault/data").rglob("*") if path.is_file()]
+        largest = max(packs, key=lambda path: path.stat().st_size)
+        largest.chmod(0o600)
+        whole = bytearray(largest.read_bytes())
+        whole[len(whole) // 2] ^= 0xFF
+        largest.write_bytes(whole)
+        failure(site.verify(counted, state_dir=str(small)), "vault")
+
+
+def test_a_drill_host_needs_no_server_and_keeps_nothing(pg_site: Site, tmp_path: Path) -> None:
+    """Neither the socket nor the database's password of the source lead anywhere there; restic keeps no cache."""
+    with rest_vault(tmp_path / "rest") as (_server, settings):
+        pg_site.settings = settings
+        pg_site.vault = Vault(settings, str(tmp_path / "state"))
+        pg_site.vault.ensure_repository()
+        pg_site.backup()
+        (counted,) = pg_site.vault.counted("simpeg")
+        away = tmp_path / "away"
+        nowhere = {**pg_site.dataset["connection"], "socket": str(tmp_path / "nowhere")}
+        proof = pg_site.verify(counted, drill=True, state_dir=str(away), connection=nowhere)["sop_evidence"]
+        assert (proof["ok"], proof["depth"], proof["tables"]["public.pegawai"]["rows"]) == (True, "restore", 40000)
+        assert [path.name for path in away.iterdir()] == ["lock-simpeg"]
+
+
+def test_a_host_without_the_server_programs_of_the_dump(pg_site: Site, tmp_path: Path) -> None:
+    pg_site.backup()
+    (counted,) = pg_site.vault.counted("simpeg")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("psql", "pg_restore"):
+        (programs / name).symlink_to(Path(pg_site.dataset["connection"]["bin_dir"]) / name)
+    connection = {**pg_site.dataset["connection"], "bin_dir": str(programs)}
+    failure(
+        pg_site.verify(counted, drill=True, connection=connection), "simpeg: no postgres in", "install it or correct"
+    )
+
+
+def test_what_a_proof_leaves_behind_fails_it(site: Site) -> None:
+    """A folder of restored data that cannot be removed, here one that somebody made immutable."""
+    site.backup()
+    (counted,) = site.vault.counted("antrean")
+    kept = site.folder / "state" / "scratch-antrean.sisa"
+    kept.mkdir(parents=True)
+    if subprocess.run(["chattr", "+i", str(kept)], check=False, capture_output=True).returncode:
+        pytest.skip("this file system has no immutable folders")
+    try:
+        failure(
+            site.verify(counted), "antrean: the proof left", str(kept), "which may hold restored data; remove it there"
+        )
+    finally:
+        subprocess.run(["chattr", "-i", str(kept)], check=True)
+    assert site.verify(counted)["sop_evidence"]["ok"] is True
+    assert not kept.exists()
+
+
+def test_what_a_proof_refuted_does_not_count_again(site: Site) -> None:
+    """Named with the order, so that the period gets another one; what is not named still counts."""
+    first = site.backup()["sop_evidence"]
+    again = site.backup(passed_over=["f" * 64])
+    assert (again["changed"], again["sop_evidence"]["snapshot"]) == (False, first["snapshot"])
+    other = site.backup(passed_over=[first["snapshot"]])
+    assert other["changed"]
+    assert other["sop_evidence"]["snapshot"] != first["snapshot"]
+    assert not site.backup(passed_over=[first["snapshot"]])["changed"], "the other one counts"
+
+
 def test_without_grant_or_with_a_wrong_one_nothing_happens(site: Site) -> None:
     args = site.args()
     failure(run_module("backup_dataset", args), "refused: no grant")
@@ -149,7 +240,7 @@ def test_without_grant_or_with_a_wrong_one_nothing_happens(site: Site) -> None:
 
 
 def test_one_run_at_a_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ansible_collections.diskominfo.sop.plugins.module_utils.host import DatasetLock
+    from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import DatasetLock
 
     with DatasetLock(str(site.folder / "state"), "antrean", "BKP-2026-0009 backup"):
         failure(site.backup(), "another run holds this dataset here (BKP-2026-0009 backup, pid")

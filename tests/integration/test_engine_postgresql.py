@@ -95,6 +95,11 @@ def test_settings_of_the_database_do_not_bend_the_engine(small: Cluster) -> None
     )
     assert database.manifest(checksums=True)["tables"] == wanted
     source, manifest = take(database)
+    with pytest.raises(
+        SopError, match="simpeg is set read-only"
+    ):  # somebody froze it, and shall say that it may change
+        database.stage(CASE, source, manifest)
+    small.sql("SET default_transaction_read_only = off; ALTER DATABASE simpeg RESET default_transaction_read_only")
     assert database.stage(CASE, source, manifest)["tables"] == wanted
 
 
@@ -178,6 +183,7 @@ def test_dump_author_gains_nothing(small: Cluster) -> None:
     assert small.sql(superuser) == "f"
     database.quiesce(5)
     database.swap(CASE)
+    database.release()
     assert small.sql(superuser) == "f"
     with database.scratch(source, manifest):
         assert small.sql(superuser) == "f"
@@ -303,5 +309,6 @@ def test_dropped_database_comes_back(sample: Cluster) -> None:
     database.stage(CASE, source, manifest)
     assert database.quiesce(5)["fenced"]
     database.swap(CASE)
+    database.release()
     assert schema_text(sample) == wanted
     assert database.manifest(checksums=True)["tables"] == content

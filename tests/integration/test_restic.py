@@ -277,6 +277,18 @@ def test_tags_that_restic_would_split_are_refused(shared: Vault) -> None:
         shared.snapshots({"sop-name": "a,b"})
 
 
+@pytest.mark.parametrize("number", ["401", "403", "500", "507"])
+def test_a_number_in_the_vaults_path_is_no_answer_of_a_server(tmp_path: Path, number: str) -> None:
+    """Else the first run takes a vault that is still to be made for one that refuses, and never makes it."""
+    folder = tmp_path / f"arsip-{number}"
+    folder.mkdir()
+    vault = Vault(vault_at(folder), str(tmp_path / "state"))
+    with pytest.raises(VaultError) as caught:
+        vault.repository_id()
+    assert caught.value.reason == "absent"
+    assert vault.ensure_repository()[1]
+
+
 def test_small_things() -> None:
     assert nanoseconds("2001-02-03T04:05:06.123456789+07:00") == 981147906123456789
     assert nanoseconds("1969-12-31T23:59:59.5Z") == -500000000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -110,8 +111,9 @@ def test_the_whole_way(tmp_path: Path, engine: str) -> None:
     assert restore.to("reverted")["changed"]
     assert not restore.to("reverted")["changed"]
     assert restore.content() == bad
-    for state in ("staged", "swapped"):
-        failed(restore.to(state), "was reverted")
+    again = restore.to("staged")
+    assert (again["changed"], again["sop_evidence"]["state"]) == (False, "reverted")
+    failed(restore.to("swapped"), "was reverted")
 
 
 def test_copy_that_differs_from_the_verified_one_is_dropped(tmp_path: Path) -> None:
@@ -181,3 +183,34 @@ def test_ended_while_staging(tmp_path: Path, number: signal.Signals) -> None:
     restore.to("staged")
     assert restore.to("swapped")["changed"]
     assert restore.content() == restore.good
+
+
+@pytest.mark.parametrize("state", ["staged", "swapped", "finalised", "reverted", "cleaned"])
+def test_another_case_of_the_same_number(tmp_path: Path, state: str) -> None:
+    """What a run has left that the ledger does not name is another case's, of a site that was put back: nothing passes for
+    done, goes back or is dropped. A later run of the same case, whose ledger names the first, goes on."""
+
+    restore = Restore(tmp_path, "files")
+    assert granted(restore, "staged", "sha256:1")["changed"]
+    before = restore.names()
+    failed(granted(restore, state, "sha256:2"), "in a run that the site's ledger does not name")
+    assert restore.names() == before
+    assert not granted(restore, "staged", "sha256:1", "sha256:2")["changed"]
+
+
+def test_another_case_whose_data_is_gone_is_in_nobodys_way(tmp_path: Path) -> None:
+    """Its journal alone is no data that could pass for this case's."""
+    restore = Restore(tmp_path, "files")
+    before = restore.names()
+    assert granted(restore, "staged", "sha256:1")["changed"]
+    for name in restore.names() - before:
+        shutil.rmtree(restore.path.parent / name)
+    assert granted(restore, "staged", "sha256:2")["changed"]
+
+
+def granted(restore: Restore, state: str, *runs: str) -> Json:
+    """A step of the last of ``runs``, which are those that the site's ledger names."""
+    grant = grant_for(f"restore.{state}", {**restore.args, "case": CASE})
+    return run_module(
+        "restore_dataset", {**restore.args, "state": state, "grant": {**grant, "plan": runs[-1], "runs": list(runs)}}
+    )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.diskominfo.sop.plugins.module_utils import services
+from ansible_collections.diskominfo.sop.plugins.module_utils import holds, services
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import SopError
-from ansible_collections.diskominfo.sop.plugins.module_utils.host import Journal
+from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import Journal
 from ansible_collections.diskominfo.sop.plugins.module_utils.restic import PROGRAM_PATH
 from ansible_collections.diskominfo.sop.plugins.module_utils.services import load_service
 
@@ -106,7 +106,8 @@ def test_systemd_stops_what_would_bring_it_back(tmp_path: Path, monkeypatch: pyt
     program.write_text(SYSTEMCTL.format(folder=tmp_path))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     path = f"{tmp_path}:{PROGRAM_PATH}"
-    monkeypatch.setattr(services, "PROGRAM_PATH", path)
+    for module in (holds, services):
+        monkeypatch.setattr(module, "PROGRAM_PATH", path)
     monkeypatch.setenv("PATH", path)
     for name in ("loaded-app.service", "active-app.service", "active-app.socket"):
         (tmp_path / name).touch()
@@ -127,6 +128,6 @@ def test_systemd_stops_what_would_bring_it_back(tmp_path: Path, monkeypatch: pyt
     assert active() == {"active-app.service", "active-app.socket"}
     assert journal.read() is None
     calls = (tmp_path / "calls").read_text()
-    assert calls.index("stop app.socket") < calls.index("stop app.service")
+    assert calls.index("stop app.socket") < calls.index("stop --no-block app.service")
     with pytest.raises(SopError, match=r"systemd has no unit none\.service \(not-found\)"):
         load_service({**settings, "unit": "none"}, journal)

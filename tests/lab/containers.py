@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab import disks
 from tests.lab.keys import Secrets
 from tests.lab.system import LabError, inspect, podman, run
 
@@ -19,16 +20,20 @@ HERE = Path(__file__).resolve().parent
 READY = "/etc/soplab/ready"
 LABEL = "soplab.fingerprint"
 # Name of each host and the last number of its address in the lab's network.
-ADDRESSES = {"db01": 11, "web01": 12, "vault01": 13, "file01": 14}
+ADDRESSES = {"db01": 11, "web01": 12, "vault01": 13, "file01": 14, "db02": 15, "db03": 16}
 # What each host serves with.
 UNITS = {
     "db01": ("ssh.service", "postgresql@15-main.service"),
-    "web01": ("ssh.service", "simpeg-web.service", "nginx.service"),
+    "db02": ("ssh.service", "mariadb.service"),
+    "db03": ("ssh.service", "postgresql@15-main.service"),
+    "web01": ("ssh.service", "simpeg-web.service", "perizinan-web.service", "nginx.service"),
     "vault01": ("ssh.service", "vault@vault.service", "vault@small.service"),
-    "file01": ("ssh.service", "antrean.service"),
+    "file01": ("ssh.service", "antrean.service", "berkas-web.service"),
 }
 # A vault that a test can fill up: systemd sees it as an ordinary mount.
 EXTRA = {"vault01": ["--tmpfs", "/srv/small:rw,size=24m,mode=0755"], "db01": ["--shm-size", "512m"]}
+# What units did outlives a killed host; podman would put memory there.
+JOURNAL = ["--volume", "/var/log/journal"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,9 @@ def ensure_network(prefix: str) -> Network:
 
 def fingerprint(image: str, network: Network, secrets: Secrets) -> str:
     """The hash of everything that goes into the hosts: another one means they must be made anew."""
-    digest = hashlib.sha256(f"{image}\n{network}\n{secrets.digest()}\n{EXTRA}\n".encode())
+    digest = hashlib.sha256(
+        f"{image}\n{network}\n{secrets.digest()}\n{EXTRA}\n{disks.PLACES}{disks.SIZE}{JOURNAL}\n".encode()
+    )
     for path in sorted([*(HERE / "files").rglob("*"), *(HERE / "setup").glob("*.sh")]):
         if path.is_file() and "__pycache__" not in path.parts:
             digest.update(f"{path.relative_to(HERE)}\n".encode() + path.read_bytes())
@@ -92,11 +99,22 @@ def _archive(host: str, secrets: Secrets) -> bytes:
 
 def _create(host: str, image: str, network: Network, secrets: Secrets, mark: str) -> None:
     name = f"{network.name}-{host}"
-    podman("rm", "--force", "--ignore", "--time", "0", name)
+    podman("rm", "--force", "--ignore", "--volumes", "--time", "0", name)
+    disk = disks.fresh(network.name, host, secrets.root / "disks")
     names = [f"--add-host={other}:{address}" for other, address in network.addresses.items() if other != host]
     podman(
         *("run", "--detach", "--name", name, "--hostname", host, "--systemd=always", "--label", f"{LABEL}={mark}"),
-        *("--network", network.name, "--ip", network.addresses[host], *names, *limits(), *EXTRA.get(host, [])),
+        *(
+            "--network",
+            network.name,
+            "--ip",
+            network.addresses[host],
+            *names,
+            *limits(),
+            *EXTRA.get(host, []),
+            *disk,
+            *JOURNAL,
+        ),
         *(image, "/sbin/init"),
         timeout=120,
     )
@@ -156,6 +174,8 @@ def remove(prefix: str) -> list[str]:
         if inspect("container", name) is not None:
             podman("rm", "--force", "--volumes", "--time", "0", name)
             removed.append(name)
+        if disks.forget(prefix, host):
+            removed.append(f"disk of {host}")
     if inspect("network", prefix) is not None:
         podman("network", "rm", prefix)
         removed.append(f"network {prefix}")

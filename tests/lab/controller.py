@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.containers import limits
+from tests.lab.containers import JOURNAL, limits, wait_for_systemd
 from tests.lab.hosts import Lab
 from tests.lab.system import inspect, podman, run
 
@@ -96,13 +96,13 @@ class Controller:
 
 
 @contextmanager
-def container(lab: Lab, role: str, command: Sequence[str]) -> Iterator[Controller]:
+def container(lab: Lab, role: str, command: Sequence[str], *options: str) -> Iterator[Controller]:
     """A container of the lab's image on the lab's network; it is removed afterwards."""
     name = f"{lab.facts['prefix']}-{role}"
     podman("rm", "--force", "--ignore", "--time", "0", name)
     names = [f"--add-host={host.name}:{host.ip}" for host in lab.hosts.values()]
     podman("run", "--detach", "--name", name, "--hostname", role, "--network", lab.facts["network"]["name"], *names, *limits(),
-           lab.facts["image"], *command, timeout=120)  # fmt: skip
+           *options, lab.facts["image"], *command, timeout=120)  # fmt: skip
     try:
         yield Controller(name)
     finally:
@@ -128,13 +128,29 @@ def server(lab: Lab) -> Iterator[Controller]:
 def controller(lab: Lab, venv: Path) -> Iterator[Controller]:
     """Start a controller with the sopctl of ``venv`` (made with the system's Python)."""
     with container(lab, "control", ["sleep", "infinity"]) as made:
-        made.put(venv, VENV)
+        _install(made, venv)
         made.root(
-            # the scripts name the interpreter of where they were made
-            f"for f in {VENV}/bin/*; do head -c2 $f | grep -q '#!' && sed -i '1s|^#!.*python.*|#!{VENV}/bin/python|' $f; done; "
-            f"chmod -R go-w {VENV}; ln -s {VENV}/bin/sopctl {COMMAND}; "
             f"groupadd sop-people; useradd --system --create-home --home-dir {HOME} --shell /usr/sbin/nologin sop; chmod 0711 {HOME}; "
             f"install -d -m 0755 /etc/sopctl; printf %s {shlex.quote(SUDOERS)} >/etc/sudoers.d/sop; chmod 0440 /etc/sudoers.d/sop; "
             f"printf %s {shlex.quote(CONTROL)} >/etc/sopctl/control.yml"
         )
         yield made
+
+
+@contextmanager
+def timekeeper(lab: Lab, venv: Path) -> Iterator[Controller]:
+    """Start a controller in which systemd runs, and cron, with the sopctl of ``venv``."""
+    with container(lab, "timekeeper", ["/sbin/init"], "--systemd=always", *JOURNAL) as made:
+        wait_for_systemd(made.name)
+        _install(made, venv)
+        made.root("install -d -m 0755 /etc/sopctl; systemctl start cron")
+        yield made
+
+
+def _install(made: Controller, venv: Path) -> None:
+    made.put(venv, VENV)
+    made.root(
+        # the scripts name the interpreter of where they were made
+        f"for f in {VENV}/bin/*; do head -c2 $f | grep -q '#!' && sed -i '1s|^#!.*python.*|#!{VENV}/bin/python|' $f; done; "
+        f"chmod -R go-w {VENV}; ln -s {VENV}/bin/sopctl {COMMAND}"
+    )

@@ -15,15 +15,17 @@ SUITE = "bookworm"
 INDEX_FORMAT = "$(ORIGIN)|$(CODENAME)|$(REPO_URI)|$(COMPONENT)"
 
 # Runs inside the new root: every host starts from an idle system and wakes only what it serves. Debian's own cluster
-# is made in the builder's locale, so it is made anew; keys and identity must not be shared between hosts.
+# is made in the builder's locale, so it is made anew, and MariaDB's data (100 MB of log) where it is wanted; keys and
+# identity must not be shared between hosts.
 CUSTOMIZE = """
 set -eu
-for unit in postgresql nginx ssh; do systemctl -q disable "$unit.service"; done
+for unit in postgresql mariadb nginx ssh; do systemctl -q disable "$unit.service"; done
 systemctl -q mask systemd-udevd.service systemd-networkd.service systemd-resolved.service \
     apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer dpkg-db-backup.timer \
     getty@.service console-getty.service getty.target systemd-logind.service
 pg_dropcluster 15 main
 LC_ALL=C.UTF-8 pg_createcluster --locale C.UTF-8 15 main >/dev/null
+find /var/lib/mysql -mindepth 1 -delete
 rm -f /etc/ssh/ssh_host_* /etc/nginx/sites-enabled/default
 : >/etc/machine-id
 rm -f /var/lib/dbus/machine-id

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from tests.lab.system import run
 
-VAULT_USERS = ("db01", "web01", "file01")
+VAULT_USERS = ("db01", "web01", "file01", "db02", "db03")
+# The applications' database accounts, and the hosts that are told their passwords.
+ACCOUNTS = {"simpeg_app": ("db01", "web01"), "perizinan_app": ("db02", "web01")}
 
 
 def write_private(path: Path, content: str) -> None:
@@ -38,12 +40,12 @@ class Secrets:
         return self.root / "tls" / "ca.pem"
 
     def password_file(self, name: str) -> Path:
-        """The file that holds one password: `vault-<host>` or `simpeg_app`."""
+        """The file that holds one password: `vault-<host>` or an account's name."""
         return self.root / "secrets" / name
 
     def ensure(self, vault_address: str) -> None:
         """Make what is missing."""
-        for name in ("simpeg_app", *(f"vault-{user}" for user in VAULT_USERS)):
+        for name in (*ACCOUNTS, *(f"vault-{user}" for user in VAULT_USERS)):
             if not self.password_file(name).exists():
                 write_private(self.password_file(name), random.token_urlsafe(24))
         if not self.operator_key.exists():
@@ -59,8 +61,9 @@ class Secrets:
     def files_of(self, host: str) -> dict[str, bytes]:
         """What a host gets of it: path in the host (without the leading slash) and content."""
         files = {"etc/soplab/operator.pub": self.operator_key.with_suffix(".pub").read_bytes()}
-        if host in {"db01", "web01"}:
-            files["etc/soplab/simpeg_app"] = self.password_file("simpeg_app").read_bytes()
+        for account, hosts in ACCOUNTS.items():
+            if host in hosts:
+                files[f"etc/soplab/{account}"] = self.password_file(account).read_bytes()
         if host == "vault01":
             files["etc/vault/htpasswd"] = "".join(self._htpasswd_line(user) for user in VAULT_USERS).encode()
             files["etc/vault/server.pem"] = (self.root / "tls" / "server.pem").read_bytes()

@@ -1,18 +1,25 @@
-"""The test lab: four Debian hosts with systemd, as podman containers on a network of their own, reached over SSH.
+"""The test lab: six Debian hosts with systemd, as podman containers on a network of their own, reached over SSH.
 
     python3 tests/lab/lab.py up [--install]   make or start what is missing, write .cache/lab (safe to repeat)
     python3 tests/lab/lab.py status           say what runs; exit 1 unless all of it does
-    python3 tests/lab/lab.py data --mb 1024   make db01's personnel database anew, about this large
+    python3 tests/lab/lab.py data --mb 1024   make db01's personnel database anew, about this large (--database perizinan)
     python3 tests/lab/lab.py down [--image]   remove this checkout's containers, network and files (and the image)
 
 db01     PostgreSQL 15 with database simpeg (owner simpeg_owner, application role simpeg_app over the network), restic
-web01    nginx before simpeg-web.service, which writes to db01: POST /transaksi, GET /health
+db02     MariaDB 10.11 with database perizinan (application account perizinan_app over the network), restic
+db03     a second PostgreSQL 15 with the small database arsip, restic; proofs by restore of other servers can be made here
+web01    nginx before simpeg-web.service, which writes to db01: POST /transaksi, GET /health; on port 8080 before
+         perizinan-web.service, which writes to db02 in the same words
 vault01  restic repositories over TLS, append-only, a user a host; on a second port one of 24 MB that a test can fill
-file01   plain files in /srv/berkas; antrean.service on SQLite in /srv/antrean/antrean.db (port 8090)
+file01   plain files in /srv/berkas, where berkas-web.service (port 8091) files letters; antrean.service on SQLite in
+         /srv/antrean/antrean.db (port 8090)
+
+The data of db01, db02 and file01 lies on a disk of its own each, which a test can fill (tests/lab/disks.py).
 
 Needs root (or sudo without a password) and the packages that the error message names; nothing but the standard library.
 .cache/lab then holds inventory.yml, known_hosts, lab.json (read it through tests/lab/hosts.py), keys and passwords.
 Names carry a hash of the checkout's path, so two clones have two labs; the image's tag is its recipe's hash: it is shared.
+With SOPLAB=NAME all of this, tests included, is about another lab of the same checkout, in .cache/lab-NAME.
 """
 
 from __future__ import annotations
@@ -30,12 +37,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.lab import containers, image, system  # noqa: E402 - this file is run by its path, before any installation
-from tests.lab.hosts import CACHE, Host, Lab  # noqa: E402
+from tests.lab import containers, disks, image, system  # noqa: E402 - this file is run by its path, before any installation
+from tests.lab.hosts import CACHE, NAME, Host, Lab  # noqa: E402
 from tests.lab.keys import VAULT_USERS, Secrets  # noqa: E402
 from tests.lab.probe import wait_healthy  # noqa: E402
 
-PREFIX = f"soplab-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
+PREFIX = f"soplab-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}{NAME and f'-{NAME}'}"
 FIRST_MEGABYTES = 8
 
 
@@ -62,12 +69,23 @@ def up(*, install: bool) -> None:
     elif not wait_healthy(f"{lab.web_url}/health", 5):
         say("the application does not take its database: half made, or left by a broken test; making it anew")
         lab.generate(FIRST_MEGABYTES)
-    for label, url in (("web01", f"{lab.web_url}/health"), ("file01", f"{lab.queue_url}/health")):
+    if "perizinan" not in lab.mysql("SHOW DATABASES", "mysql").split() or not wait_healthy(
+        f"{lab.licence_url}/health", 5
+    ):
+        size = lab.generate(FIRST_MEGABYTES, "perizinan")
+        say(f"made database perizinan on db02, {size / 1e6:.0f} MB")
+    for label, url in health_urls(lab):
         if not wait_healthy(url, 15):
             look = f"podman exec {PREFIX}-{label} journalctl -e"
             raise system.LabError(f"lab: {label}: {url} does not answer 200; look with `{look}`")
     probe_vault(lab)
     say(f"up after {time.monotonic() - started:.1f} s; inventory {lab.inventory.relative_to(ROOT)}")
+
+
+def health_urls(lab: Lab) -> list[tuple[str, str]]:
+    """Each application's health address, and the host it runs on."""
+    applications = {"web01": (lab.web_url, lab.licence_url), "file01": (lab.queue_url, lab.filing_url)}
+    return [(host, f"{url}/health") for host, urls in applications.items() for url in urls]
 
 
 def probe_vault(lab: Lab) -> None:
@@ -130,6 +148,18 @@ def write_files(network: containers.Network, secrets: Secrets, image_name: str) 
             "app_password_file": str(secrets.password_file("simpeg_app")),
             "os_user": "postgres",
         },
+        "mariadb": {
+            "host": "db02",
+            "database": "perizinan",
+            "app_account": "perizinan_app",
+            "app_password_file": str(secrets.password_file("perizinan_app")),
+        },
+        "licences": {
+            "host": "web01",
+            "unit": "perizinan-web.service",
+            "url": f"http://{network.addresses['web01']}:8080",
+        },
+        "disks": disks.PLACES if disks.limited() else {},
         "web": {"host": "web01", "unit": "simpeg-web.service", "url": f"http://{network.addresses['web01']}"},
         "queue": {
             "host": "file01",
@@ -137,7 +167,12 @@ def write_files(network: containers.Network, secrets: Secrets, image_name: str) 
             "url": f"http://{network.addresses['file01']}:8090",
             "database": "/srv/antrean/antrean.db",
         },
-        "files": {"host": "file01", "path": "/srv/berkas"},
+        "files": {
+            "host": "file01",
+            "path": "/srv/berkas",
+            "unit": "berkas-web.service",
+            "url": f"http://{network.addresses['file01']}:8091",
+        },
     }
     replace(known_hosts, "".join(f"{host.name} {host.ssh_host_key}\n" for host in hosts))
     replace(inventory, inventory_text(hosts, secrets, known_hosts))
@@ -196,9 +231,9 @@ def status() -> None:
         if state != "running":
             lost.append(host.name)
         print(f"{host.name:8} {state:8} {host.ip:15} {host.container}")
-    for name, url in (("web", f"{lab.web_url}/health"), ("queue", f"{lab.queue_url}/health")):
+    for host_name, url in health_urls(lab):
         answers = wait_healthy(url, 2)
-        print(f"{name:8} {'healthy' if answers else 'down':8} {url}")
+        print(f"{host_name:8} {'healthy' if answers else 'down':8} {url}")
         if not answers:
             lost.append(url)
     if lost:
@@ -214,7 +249,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     verb = commands.add_parser("down", help="remove this checkout's lab")
     verb.add_argument("--image", action="store_true", help="the image too")
     commands.add_parser("status", help="say what runs")
-    verb = commands.add_parser("data", help="make db01's database anew")
+    verb = commands.add_parser("data", help="make a database anew")
+    verb.add_argument("--database", choices=["simpeg", "perizinan"], default="simpeg", help="default simpeg, on db01")
     verb.add_argument("--mb", type=int, default=FIRST_MEGABYTES, help=f"megabytes, about (default {FIRST_MEGABYTES})")
     return parser.parse_args(arguments)
 
@@ -235,8 +271,8 @@ def main() -> int:
                 status()
             else:
                 started = time.monotonic()
-                size = Lab.load().generate(options.mb)
-                say(f"database simpeg on db01: {size / 1e6:.0f} MB in {time.monotonic() - started:.0f} s")
+                size = Lab.load().generate(options.mb, options.database)
+                say(f"database {options.database}: {size / 1e6:.0f} MB in {time.monotonic() - started:.0f} s")
     except system.LabError as error:
         print(error, file=sys.stderr)
         return error.code

@@ -7,8 +7,10 @@ register, each host with a user of its own in the vault.
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,26 @@ WEB_SERVICE = {
     "unit": "simpeg-web.service",
     "health": {"url": "http://127.0.0.1/health", "timeout": 60},
 }
+LICENCE_SERVICE = {
+    "name": "perizinan-web",
+    "server": "web01",
+    "manager": "systemd",
+    "unit": "perizinan-web.service",
+    "health": {"url": "http://127.0.0.1:8080/health", "timeout": 60},
+}
 QUEUE_SERVICE = {
     "name": "antrean",
     "server": "file01",
     "manager": "systemd",
     "unit": "antrean.service",
     "health": {"url": "http://127.0.0.1:8090/health", "timeout": 60},
+}
+FILING_SERVICE = {
+    "name": "berkas-web",
+    "server": "file01",
+    "manager": "systemd",
+    "unit": "berkas-web.service",
+    "health": {"url": "http://127.0.0.1:8091/health", "timeout": 60},
 }
 
 
@@ -38,10 +54,12 @@ def lab_site(
     *,
     small: bool = False,
     profile: str = "trenggalek",
+    more: Mapping[str, Any] | None = None,
 ) -> SiteBuilder:
     """A site over ``datasets``, which its schedule holds where the SOP has one. Each call has repositories of its own on
     the vault host, so that tests do not meet each other's backups; ``small`` takes the vault that fills up. Kaltim's SOP
-    plans by capacity, so there sop.yml says where the vault lies."""
+    plans by capacity, so there sop.yml says where the vault lies. ``more`` are further keys of each dataset's file, such as
+    max_downtime; ``health_timeout`` among them is that of its services, in seconds."""
     vault = lab.facts["vault"]
     template = str(vault["small_url" if small else "url"])
     url = re.sub(r"^rest:https://[^@]*@([^/]+)/.*$", rf"rest:https://\1/{{server}}/{folder.name}/", template)
@@ -67,10 +85,20 @@ def lab_site(
                 name, inventory=host_variables(lab, name), machine_id=host.machine_id, ssh_host_key=host.ssh_host_key
             )
     for dataset in datasets:
-        site.dataset(dataset, **DATASETS[dataset])
+        site.dataset(dataset, **described(dataset, dict(more or {})))
     if profile == "trenggalek":
         site.schedule(*datasets)
     return site
+
+
+def described(dataset: str, more: dict[str, Any]) -> dict[str, Any]:
+    """The keys of one dataset's file."""
+    entry = copy.deepcopy(DATASETS[dataset])
+    timeout = more.pop("health_timeout", None)
+    if timeout is not None:
+        for service in entry.get("services", []):
+            service["health"]["timeout"] = timeout
+    return {**entry, **more}
 
 
 def host_variables(lab: Lab, name: str) -> dict[str, Any]:
@@ -92,6 +120,18 @@ DATASETS: dict[str, dict[str, Any]] = {
         "connection": {"os_user": "postgres", "user": "postgres"},
         "services": [WEB_SERVICE],
     },
-    "berkas": {"engine": "files", "server": "file01", "path": "/srv/berkas"},
+    "perizinan": {
+        "engine": "mariadb",
+        "server": "db02",
+        "database": "perizinan",
+        "services": [LICENCE_SERVICE],
+    },
+    "arsip": {
+        "engine": "postgresql",
+        "server": "db03",
+        "database": "arsip",
+        "connection": {"os_user": "postgres", "user": "postgres"},
+    },
+    "berkas": {"engine": "files", "server": "file01", "path": "/srv/berkas", "services": [FILING_SERVICE]},
     "antrean": {"engine": "sqlite", "server": "file01", "path": "/srv/antrean/antrean.db", "services": [QUEUE_SERVICE]},
 }

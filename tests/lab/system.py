@@ -9,8 +9,18 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("podman", "runc", "netavark", "iptables", "mmdebstrap", "openssl", "openssh-client", "iproute2")
-PROGRAMS = ("podman", "runc", "mmdebstrap", "iptables", "openssl", "ssh-keygen", "ip")
+PACKAGES = (
+    "podman",
+    "runc",
+    "netavark",
+    "iptables",
+    "mmdebstrap",
+    "openssl",
+    "openssh-client",
+    "iproute2",
+    "e2fsprogs",
+)
+PROGRAMS = ("podman", "runc", "mmdebstrap", "iptables", "openssl", "ssh-keygen", "ip", "mkfs.ext4")
 NETAVARK = (Path("/usr/lib/podman/netavark"), Path("/usr/libexec/podman/netavark"))
 APT_LINE = f"apt-get update && apt-get -y -q install --no-install-recommends {' '.join(PACKAGES)}"
 # An ordinary user's PATH has no sbin, where runc and iptables lie.
@@ -50,17 +60,23 @@ def run(
     """Run a program without a shell; a failure is a LabError naming the program and its last lines."""
     full = [*(elevate() if root else []), *argv]
     env = {**os.environ, "PATH": SEARCH_PATH}
-    # Without input the child must still not read the caller's terminal.
+    # Without input the child must still not read the caller's terminal; psql opens it by name to ask for a password. An
+    # ordinary user's sudo may ask there.
+    apart = os.geteuid() == 0
     source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     try:
-        done = subprocess.run(full, capture_output=True, check=False, env=env, timeout=timeout, **source)
+        done = subprocess.run(
+            full, capture_output=True, check=False, env=env, timeout=timeout, start_new_session=apart, **source
+        )
     except FileNotFoundError as error:
         raise LabError(f"lab: {argv[0]} is missing; as root: {APT_LINE}", code=3) from error
     except subprocess.TimeoutExpired as error:
         raise LabError(f"lab: {' '.join(argv[:4])} … did not end within {timeout:g} s") from error
     if check and done.returncode != 0:
         tail = " | ".join((done.stderr or done.stdout).decode(errors="replace").strip().splitlines()[-3:])
-        raise LabError(f"lab: {' '.join(argv[:6])} … exited {done.returncode}: {tail or 'it said nothing'}")
+        raise LabError(
+            f"lab: {' '.join(argv[:6])} … {' '.join(argv[-1:])[:80]!r} exited {done.returncode}: {tail or 'it said nothing'}"
+        )
     return done
 
 

@@ -270,7 +270,8 @@ def _plan(session: Session, case: Case) -> Json:
     now = clock.now()
     items = targeting.case_plan(session, case)["items"]
     window = {"since": now, "until": clock.plus(now, hours=4)}
-    return {"targets": [approval.approval_target(item) for item in items], "window": window}
+    looked = {"capacity": [], "on_duty": [], "risk": "", "services": {}, "informs": []}
+    return {"targets": [approval.approval_target(item) for item in items], "window": window, **looked}
 
 
 def refused(site: CaseSite, capsys: pytest.CaptureFixture[str], person: str = "pelaksana") -> tuple[int, list[str]]:

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sopctl import clock
-from sopctl.models import Calendar, Key, Person, RoleHolding, TrustFile, TrustPolicy
+from sopctl.models import Key, Person, RoleHolding, TrustFile, TrustPolicy
 from sopctl.profile import LoadedProfile, load_profile, shipped
+from sopctl.settings import Calendar
 from sopctl.trust import Trust
 from sopctl.worktime import WorkTime, work_time
 

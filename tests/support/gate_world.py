@@ -17,8 +17,9 @@ from sopctl.case import SIDE_ACTS, Case, Filed, due_act
 from sopctl.context import Context
 from sopctl.examination import examine
 from sopctl.ledger import LedgerLine
-from sopctl.models import Actor, Dataset, Document, Policy, Review, Server, to_json
+from sopctl.models import Actor, Dataset, Document, Review, Server, to_json
 from sopctl.profile import LoadedProfile
+from sopctl.settings import Policy
 from tests.support.gate_people import (
     CAST,
     CODE,

@@ -21,10 +21,13 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from tests.support import standby
 
 Json = dict[str, Any]
 
@@ -47,14 +50,20 @@ PEOPLE = {
 KEEPER = "pengurus"
 UNIT = "Bidang Mutasi"
 LOCAL = {"ansible_connection": "local"}
+#: compiled code lies here and never in the collection; without any, each of thousands of sopctl compiles itself anew
+COMPILED = Path(__file__).resolve().parents[2] / ".cache/pyc"
 TIMEOUT = 900  # seconds; a command that hangs must not hang the suite
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
+
+
+#: the program of the interpreter that runs the tests
+OWN = str(Path(sys.executable).parent / "sopctl")
 
 
 def installed_sopctl() -> list[str]:
     """The sopctl of the interpreter that runs the tests; $SOPCTL_TEST_COMMAND names another, of a copy for example."""
     given = os.environ.get("SOPCTL_TEST_COMMAND")
-    return shlex.split(given) if given else [str(Path(sys.executable).parent / "sopctl")]
+    return shlex.split(given) if given else [OWN]
 
 
 def local_machine_id() -> str:
@@ -97,17 +106,22 @@ class SiteBuilder:
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
             "PATH": path or os.environ.get("PATH", os.defpath),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            # what a test has installed or copied goes with its folder
+            "PYTHONPYCACHEPREFIX": str(folder / "pyc" if sopctl else COMPILED),
             "SOPCTL_KEYS": str(self.keys),
             "SOPCTL_ROOT": f"{self.root_key}.allowed",
             "USER": os.environ.get("USER", "root"),
         }
         self._hosts: dict[str, Json] = {}
-        self._datasets: list[str] = []
+        self.datasets: list[str] = []
+        #: entered with a command's arguments while ``run`` runs it
+        self.around: Callable[[Sequence[str | Path]], AbstractContextManager[None]] = lambda _: nullcontext()
         self._register_changed = False
         self.profile = str(profile)
         self.people = dict(people or PEOPLE[self.profile])
         self.run("init", self.root, "--profile", profile, "--vault", vault or f"{self.vault}/{{server}}", site=False)
+        # a second of printing for each record, where paper is not the matter
+        (self.root / "sop.yml").open("a", encoding="utf-8").write("forms: {pdf: false}\n")
         self._make_trust()
 
     # commands -------------------------------------------------------------------------------------------------
@@ -130,20 +144,28 @@ class SiteBuilder:
         place = ["-C", str(self.root)] if site else []
         who = ["--as", as_] if as_ else []
         command = [*self.sopctl, *place, *(str(arg) for arg in args), *who]
-        done = subprocess.run(
+        environment = {**self.env, **(env or {})}
+        with self.around(args):
+            done = self._run(command, environment, cwd or self.folder)
+        if check and done.returncode:
+            shown = f"{shlex.join(command)} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
+            raise AssertionError(shown)
+        return done
+
+    def _run(self, command: list[str], env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+        """The installed sopctl is the one that stands by, loaded; any other is started."""
+        if self.sopctl == [OWN] and standby.fits(env):
+            return standby.standby().run(command, env, cwd, TIMEOUT)
+        return subprocess.run(
             command,
-            env={**self.env, **(env or {})},
-            cwd=cwd or self.folder,
+            env=env,
+            cwd=cwd,
             capture_output=True,
             text=True,
             check=False,
             stdin=subprocess.DEVNULL,
             timeout=TIMEOUT,
         )
-        if check and done.returncode:
-            shown = f"{shlex.join(command)} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
-            raise AssertionError(shown)
-        return done
 
     def start(self, *args: str | Path, as_: str | None = None) -> subprocess.Popen[str]:
         """Start ``sopctl`` in a process group of its own, for tests that interrupt or kill it."""
@@ -255,8 +277,8 @@ class SiteBuilder:
             entry.setdefault("state_dir", str(self.state_dir))
         self.write_yaml(f"register/datasets/{dataset}.yml", entry)
         self._register_changed = True
-        if dataset not in self._datasets:
-            self._datasets.append(dataset)
+        if dataset not in self.datasets:
+            self.datasets.append(dataset)
 
     def schedule(self, *datasets: str, every: str = "P1M", sign_as: str | None = "kabid") -> None:
         """Write the standing order over ``datasets`` (default: all so far) and have it signed."""
@@ -270,7 +292,7 @@ class SiteBuilder:
                 "since": (now - timedelta(hours=1)).strftime(STAMP),
                 "until": (now + timedelta(days=366)).strftime(STAMP),
             },
-            "entries": [{"dataset": dataset, "every": every} for dataset in datasets or self._datasets],
+            "entries": [{"dataset": dataset, "every": every} for dataset in datasets or self.datasets],
         }
         self.write_yaml("schedule.yml", order)
         if sign_as:

@@ -8,7 +8,12 @@ python=${PYTHON:-python3}
 missing=
 
 need() { # need PROGRAM PACKAGE
-    command -v "$1" >/dev/null || missing="$missing $2"
+    # servers lie in sbin, which an ordinary user's PATH leaves out
+    PATH="$PATH:/usr/sbin" command -v "$1" >/dev/null || missing="$missing $2"
+}
+
+need_library() { # need_library NAME PACKAGE
+    PATH="$PATH:/usr/sbin" ldconfig -p | grep -q "$1" || missing="$missing $2"
 }
 
 case ${1:-} in
@@ -18,6 +23,27 @@ demo | test)
     [ -x .venv/bin/python ] || "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
     need ssh-keygen openssh-client
     need restic restic
+    need_library libpango-1.0.so.0 libpango-1.0-0
+    need_library libpangoft2-1.0.so.0 libpangoft2-1.0-0
+    need_library libharfbuzz-subset.so.0 libharfbuzz-subset0
+    [ -d /usr/share/fonts/truetype/liberation ] || missing="$missing fonts-liberation"
+    [ "$1" = demo ] || need mariadbd mariadb-server
+    if [ "$1" = test ]; then # what the tests look at data with, apart from us
+        need rclone rclone
+        need sqlite3 sqlite3
+        need getfacl acl
+        need getfattr attr
+        need rsync rsync
+        need sshd openssh-server
+        need git git
+        need jq jq
+        need openssl openssl
+        need setcap libcap2-bin
+        need mkfs.btrfs btrfs-progs
+        need systemd-analyze systemd
+        need groovy groovy
+        need chromium chromium
+    fi
     ;;
 *)
     echo "usage: $0 demo|test" >&2
@@ -44,6 +70,16 @@ if [ -n "$missing" ]; then
         echo "$1: apt-get failed (see above). Try by hand: apt-get update && $install" >&2
         exit 3
     fi
+    # Tests start servers of their own; the one that the package brings would only stand about on the default socket.
+    case $missing in
+    *mariadb-server*)
+        if [ -d /run/systemd/system ]; then
+            $sudo systemctl disable --now --quiet mariadb || true
+        elif [ -x /etc/init.d/mariadb ]; then
+            $sudo /etc/init.d/mariadb stop >/dev/null 2>&1 || true
+        fi
+        ;;
+    esac
 fi
 
 # A container may lack the identity that every booted machine has, and a server without one is never a target.

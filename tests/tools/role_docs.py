@@ -17,7 +17,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ROOT / "collections/ansible_collections/diskominfo/sop/roles"
 GATED = "The role is run by `sopctl`; each changing task asks its gate and is refused without it."
-FOOT = {"enrol": "Run it with `ansible-playbook diskominfo.sop.enrol -i inventory -e enrol_keys_file=trust/run.pub`."}
+FOOT = {
+    "enrol": "Run it with `ansible-playbook diskominfo.sop.enrol -i inventory -e enrol_keys_file=trust/run.pub`.",
+    "vault_server": "Run it with `ansible-playbook diskominfo.sop.vault_server -i inventory -e vault_server_hosts=vault01 "
+    "-e @vault-users.yml`.",
+}
 
 
 def roles() -> list[Path]:

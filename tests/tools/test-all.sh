@@ -1,28 +1,31 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# `make test`: the lab starts while lint runs; then the lab's tests in one process and all others beside them.
-# SKIP_LAB=1 leaves out what needs the lab, and says what that is. The lab is removed at the end, also after a failure.
+# `make test`: the labs start while lint runs; then the lab's tests in a process for each lab, and all others beside them.
+# SKIP_LAB=1 leaves out what needs a lab, and says what that is. The labs are removed at the end, also after a failure.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 began=$SECONDS
 skip=${SKIP_LAB:-0}
 lab=
-log=.cache/lab-up.log
-lablog=.cache/lab-tests.log
-labtests=
-ownlog=.cache/lab-own-tests.log
-owntests=
-own=tests/e2e/test_control_mode.py # makes hosts of its own
+own=(tests/e2e/test_control_mode.py tests/e2e/test_timekeepers.py) # make hosts of their own
+# What runs in the second lab: about half of the time. The first one's is all the rest.
+second=(tests/e2e/faults tests/e2e/test_molecule.py tests/e2e/test_{together,backup_killed,taken_over_server,credentials_of_a_run,vault_troubles}.py)
+declare -A running=()
+
+labs() { # labs up|down: both
+    for name in "" second; do
+        SOPLAB=$name python3 tests/lab/lab.py "$@"
+    done
+}
 
 finish() {
     code=$?
     trap - EXIT
     [ -z "$lab" ] || wait "$lab" 2>/dev/null || true
-    [ -z "$labtests" ] || kill "$labtests" 2>/dev/null || true
-    [ -z "$owntests" ] || kill "$owntests" 2>/dev/null || true
-    if [ "$skip" = 0 ] && [ -z "${KEEP_LAB:-}" ] && [ -x .venv/bin/python ]; then
-        .venv/bin/python tests/lab/lab.py down >.cache/lab-down.log 2>&1 || cat .cache/lab-down.log >&2
+    for each in "${running[@]}"; do kill "$each" 2>/dev/null || true; done
+    if [ -z "${KEEP_LAB:-}" ]; then
+        labs down >.cache/lab-down.log 2>&1 || cat .cache/lab-down.log >&2
     fi
     exit "$code"
 }
@@ -35,45 +38,47 @@ if [ "$skip" = 0 ]; then
         exit 3
     }
     trap finish EXIT
-    make --no-print-directory lab >"$log" 2>&1 &
+    labs up --install >.cache/lab-up.log 2>&1 &
     lab=$!
 fi
 
 make --no-print-directory lint
 echo "test: lint is clean after $((SECONDS - began)) s"
 
+beside() { # beside NAME LAB PYTEST-ARGUMENTS: run pytest in the background
+    local name=$1 where=$2
+    shift 2
+    # shellcheck disable=SC2086  # PYTEST holds several words
+    SOPLAB=$where .venv/bin/pytest -p no:cacheprovider --durations 10 -m lab "$@" ${PYTEST:-} >".cache/$name.log" 2>&1 &
+    running[$name]=$!
+}
+
 if [ "$skip" = 0 ]; then
     wait "$lab" || {
-        cat "$log" >&2
+        cat .cache/lab-up.log >&2
         echo "test: the lab did not start (above)" >&2
         exit 1
     }
     lab=
-    tail -n 1 "$log"
-    # The lab's hosts are one thing, so its tests run in one process, in order; everything else runs beside them.
-    # shellcheck disable=SC2086  # PYTEST holds several words
-    .venv/bin/pytest --durations 10 -m lab tests --ignore "$own" ${PYTEST:-} >"$lablog" 2>&1 &
-    labtests=$!
-    # shellcheck disable=SC2086
-    .venv/bin/pytest -p no:cacheprovider --durations 3 -m lab "$own" ${PYTEST:-} >"$ownlog" 2>&1 &
-    owntests=$!
+    grep ' up after ' .cache/lab-up.log
+    # The hosts of a lab are one thing, so its tests run in one process, in order.
+    beside lab-tests "" tests "${own[@]/#/--ignore=}" --ignore tests/bench "${second[@]/#/--ignore=}"
+    beside second-lab-tests second "${second[@]}"
+    beside own-lab-tests "" "${own[@]}"
 else
     echo "test: SKIP_LAB is set; skipped here is what needs real hosts:"
     .venv/bin/pytest --collect-only -q -m lab tests 2>/dev/null | sed -n 's/^/  /; /::/p'
 fi
 
 code=0
+# What does something to a service while it is down comes first; these fill what is left of the processors.
 # shellcheck disable=SC2086  # PYTEST holds several words
-.venv/bin/pytest -n 2 --durations 10 -m "not lab" tests --ignore tests/bench ${PYTEST:-} || code=$?
-if [ -n "$labtests" ]; then
-    wait "$labtests" || code=$?
-    labtests=
-    echo "test: in the lab:"
-    cat "$lablog"
-    wait "$owntests" || code=$?
-    owntests=
-    echo "test: in control mode, on hosts of its own:"
-    cat "$ownlog"
-fi
+nice -n 5 .venv/bin/pytest -n 3 --dist worksteal --durations 10 -m "not lab" tests --ignore tests/bench ${PYTEST:-} || code=$?
+for name in "${!running[@]}"; do
+    wait "${running[$name]}" || code=$?
+    unset "running[$name]"
+    echo "test: $name:"
+    cat ".cache/$name.log"
+done
 echo "test: finished after $((SECONDS - began)) s, exit $code"
 exit "$code"

@@ -12,7 +12,18 @@ from typing import cast
 import pytest
 
 from sopctl import archive, capacity, fsio
-from sopctl.capacity import Prediction, assess, history, place, predict, risks, row, unknown
+from sopctl.capacity import (
+    Prediction,
+    assess,
+    history,
+    occupied,
+    place,
+    predict,
+    predict_in_place,
+    risks,
+    row,
+    unknown,
+)
 from sopctl.errors import ConfigError
 from sopctl.models import Json
 from sopctl.site import Site
@@ -109,7 +120,8 @@ def test_what_fits_gives_no_reason() -> None:
 def test_a_full_disk_is_told_with_the_numbers() -> None:
     found = assess([item()], [seen(stage_free=400_000_000, needs=1_200_000_000)], VAULT)
     assert found == [
-        "simpeg: staging needs 1.20 GB at /var/lib/postgresql, 400.00 MB is free (reserve 268.43 MB); make room there"
+        "simpeg: staging needs 1.20 GB at /var/lib/postgresql, 400.00 MB is free (reserve 268.43 MB); make room there, "
+        "or choose to replace the live data in place (--in-place: down while it loads)"
     ]
 
 
@@ -117,7 +129,7 @@ def test_copies_on_one_disk_must_fit_together() -> None:
     items, both = [item(), item("arsip")], [seen(stage_free=20 * GB), seen("arsip", stage_free=20 * GB)]
     assert assess(items, both, VAULT) == [
         "simpeg, arsip: staging together needs 22.00 GB at /var/lib/postgresql, 20.00 GB is free "
-        "(reserve 268.43 MB); make room there"
+        "(reserve 268.43 MB); make room there, or choose to replace the live data in place (--in-place: down while it loads)"
     ]
     apart = [both[0], {**both[1], "stage_device": 9}]
     assert assess(items, apart, VAULT) == []
@@ -131,10 +143,19 @@ def test_a_backup_is_proven_in_scratch_one_after_the_other() -> None:
     enough = [{**entry, "scratch_free": 12 * GB} for entry in both]
     assert assess(items, enough, VAULT) == []
     short = [both[0], {**both[1], "scratch_free": 10 * GB}]
-    assert assess(items, short, VAULT) == [
-        "arsip: the proof by restoring needs 11.00 GB at /var/tmp, 10.00 GB is free (reserve 268.43 MB); make room there"
-    ]
-    assert assess([items[0], {**items[1], "verify": "read"}], short, VAULT) == []
+    assert assess(items, short, VAULT) == []  # it is proven by reading then, and the plan says so
+    [said] = [risk for risk in risks(items, short, VAULT, {}) if risk.startswith("arsip")]
+    assert said == "arsip: ruang di /var/tmp kurang untuk memulihkan; backup hanya akan dibuktikan dengan dibaca"
+    assert not [risk for risk in risks(items, enough, VAULT, {}) if "hanya akan dibuktikan" in risk]
+    read = [items[0], {**items[1], "verify": "read"}]
+    assert not [risk for risk in risks(read, short, VAULT, {}) if "hanya akan dibuktikan" in risk]
+
+
+def test_the_room_of_a_drill_host_is_not_known() -> None:
+    items = [{**item(operation="backup"), "drill": {"server": "db03", "host": "db03"}}]
+    full = [seen(operation="backup", scratch_free=0)]
+    assert assess(items, full, VAULT) == []
+    assert unknown(items, full, VAULT) == ["simpeg: the free space at another server is not known"]
 
 
 def test_the_vault_must_take_the_backups() -> None:
@@ -152,6 +173,46 @@ def test_what_was_not_answered_blocks() -> None:
     assert assess([item()], [], VAULT) == [silent]
     for other in (seen("arsip"), seen(operation="backup"), seen(failed=True), seen(kind="stage")):
         assert assess([item()], [other], VAULT) == [silent]
+
+
+def test_in_place_counts_with_the_room_of_what_it_replaces() -> None:
+    tight = seen(bytes=9 * GB, needs=11 * GB, stage_free=3 * GB)
+    assert "--in-place" in assess([item()], [tight], VAULT)[0]
+    assert assess([item(in_place=True)], [tight], VAULT) == []
+    assert assess([item(in_place=True)], [{**tight, "stage_free": 2 * GB}], VAULT) == [
+        "simpeg: staging needs 11.00 GB at /var/lib/postgresql, 2.00 GB is free and 9.00 GB will be, once the live data is "
+        "emptied (reserve 268.43 MB); make room there"
+    ]
+    full = {**VAULT, "free": GB}
+    assert assess([item(in_place=True)], [tight], full) == [
+        "simpeg: the vault needs 9.00 GB at /srv/vault, 1.00 GB is free; make room there"
+    ]
+    assert assess([item()], [seen()], full) == []
+    assert "dipulihkan di tempat; selama layanan mati data lama hanya ada di vault" in " ".join(
+        risks([item(in_place=True)], [tight], VAULT, {})
+    )
+
+
+def test_a_restore_in_place_is_down_while_it_saves_and_loads() -> None:
+    runs = [run(size=GB, seconds=50), run("backup", size=GB, seconds=20, record="BKP-2026-0001-01")]
+    found = predict_in_place("simpeg", 2 * GB, 3 * GB, runs)
+    assert (found.seconds, found.downtime_s) == (60 + 100, 60 + 100)
+    assert found.basis.startswith("di tempat, layanan mati selama back up pengaman (")
+    assert "BKP-2026-0001-01" in found.basis and "RST-2026-0001-01" in found.basis
+    limit = risks([item(in_place=True, max_downtime=120)], [seen()], VAULT, {"simpeg": found})
+    assert any("melampaui batas" in risk for risk in limit)
+
+
+def test_elsewhere_must_be_free_and_have_room() -> None:
+    beside = item(to={"place": "/srv/salinan", "server": "srv02"})
+    empty = seen(exists=False, bytes=0, stage_path="/srv")
+    assert assess([beside], [empty], VAULT) == occupied([beside], [empty]) == []
+    assert risks([beside], [empty], VAULT, {}) == []
+    assert "the copy needs 11.00 GB at /srv" in assess([beside], [{**empty, "stage_free": 1}], VAULT)[0]
+    assert assess([beside], [{**empty, "stage_free": 1}], VAULT)[0].endswith("or ask for another place")
+    assert occupied([beside, item("arsip")], [seen(), seen("arsip")]) == [
+        "simpeg: /srv/salinan on srv02 exists already; ask for another place, or move it away"
+    ]
 
 
 def test_data_that_is_gone() -> None:

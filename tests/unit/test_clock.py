@@ -88,21 +88,6 @@ def test_sum_beyond_the_calendar_is_an_error_of_the_caller() -> None:
         clock.plus("2026-11-22T03:00:00Z", days=99_999_999)
 
 
-@pytest.mark.parametrize(
-    ("moment", "every", "utc", "jakarta"),
-    [
-        ("2026-10-31T16:59:59Z", "P1M", "2026-10", "2026-10"),
-        ("2026-10-31T17:00:00Z", "P1M", "2026-10", "2026-11"),
-        ("2026-12-31T18:00:00Z", "P1M", "2026-12", "2027-01"),
-        ("2026-12-31T18:00:00Z", "P1D", "2026-12-31", "2027-01-01"),
-        ("2024-12-29T18:00:00Z", "P1W", "2024-W52", "2025-W01"),  # ISO weeks have ISO years
-    ],
-)
-def test_period_is_the_sites_own_calendar(moment: str, every: str, utc: str, jakarta: str) -> None:
-    assert clock.period(moment, every, ZoneInfo("UTC")) == utc
-    assert clock.period(moment, every, JAKARTA) == jakarta
-
-
 @pytest.mark.parametrize("name", ["Asia/Trenggalek", "../etc/passwd", "", "/etc/localtime", "Asia"])
 def test_unknown_zone(name: str) -> None:
     with pytest.raises(ConfigError, match="is unknown") as caught:

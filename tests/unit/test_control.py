@@ -16,10 +16,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from sopctl import control, front, fsio, signing
+from sopctl import checkpoints, control, front, fsio, signing
 from sopctl.errors import ConfigError, GateRefused, SopctlError, UsageError
 from sopctl.front import SignerServer, objection, typed
 from sopctl.site import Site
@@ -38,9 +39,16 @@ def plan(**changes: Any) -> bytes:
     return fsio.canonical_json({"schema": "sop/plan/v1", "case": CASE, "operation": "restore", **changes})
 
 
+def reviewed(person: str = "pengurus") -> bytes:
+    return fsio.canonical_json({"schema": "sop-review/v1", "actor": {"person": person, "role": "pengurus-aset"}})
+
+
 MANIFEST = b"a" * 64 + b"  bagit.txt\n" + b"b" * 64 + b" manifest-sha256.txt\n"
+CHECKPOINT = checkpoints.Checkpoint("0" * 36, 4, "sha256:" + "0" * 64, "2026-11-22T03:00:00Z").data
 DECIDE = ["case", "decide", CASE, "--approve", "--reason", "sesuai", "--as", "kabid"]
 EXECUTE = ["case", "execute", CASE, "--as", "pelaksana"]
+SCAN = ["asset", "scan", "db01", "--as", "pelaksana"]
+REVIEW = ["asset", "review", "--all", "--as", "pengurus"]
 RUN = ["schedule", "run", "--due", "--as", "pelaksana"]
 
 
@@ -56,8 +64,15 @@ RUN = ["schedule", "run", "--due", "--as", "pelaksana"]
         (RUN, "sop-document", plan(case="BKP-2026-0007", operation="backup")),
         (RUN, "sop-document", document(case="BKP-2026-0007", act="execute", actor={"person": "pelaksana"})),
         (RUN, "sop-record", MANIFEST),
+        (RUN, "sop-checkpoint", CHECKPOINT),
+        (["audit", "checkpoint", "--as", "pelaksana"], "sop-checkpoint", CHECKPOINT),
         (["schedule", "sign", "--as", "kabid"], "sop-schedule", b"schema: x\n"),
         (["asset", "sign", "--as", "pengurus"], "sop-register", b"schema: x\n"),
+        (SCAN, "sop-document", plan(case="AST-2026-0001", operation="scan", items=[])),
+        (SCAN, "sop-record", MANIFEST),
+        (SCAN, "sop-checkpoint", CHECKPOINT),
+        (REVIEW, "sop-register", reviewed()),
+        (REVIEW, "sop-record", MANIFEST),
     ],
 )
 def test_what_fits_is_signed(words: list[str], namespace: str, data: bytes) -> None:
@@ -84,8 +99,19 @@ def test_what_fits_is_signed(words: list[str], namespace: str, data: bytes) -> N
         (EXECUTE, "sop-record", MANIFEST + b"more", "for namespace sop-record"),
         (EXECUTE, "sop-record", b"", "for namespace sop-record"),
         (RUN, "sop-schedule", b"x", "for namespace sop-schedule, and you typed schedule run"),
+        (EXECUTE, "sop-checkpoint", MANIFEST, "for namespace sop-checkpoint"),
+        (["next"], "sop-checkpoint", CHECKPOINT, "for namespace sop-checkpoint, and you typed next"),
         (EXECUTE, "sop-register", b"x", "for namespace sop-register"),
-        *((DECIDE, name, document(), "nothing is signed in namespace") for name in ("sop-trust", "sop-grant", "sop-checkpoint", "git", "file", "")),
+        (SCAN, "sop-document", plan(), "that is a plan, and you are executing none"),
+        (SCAN, "sop-document", plan(operation="scan", items=[{"dataset": {"id": "x"}}]), "you are executing none"),
+        (EXECUTE[:-2], "sop-document", plan(case="AST-2026-0001", operation="scan", items=[]), "of case AST-2026-0001"),
+        (REVIEW, "sop-document", plan(operation="scan", items=[]), "you are executing none"),
+        (REVIEW, "sop-register", b"schema: x\n", "for namespace sop-register"),
+        (REVIEW, "sop-register", reviewed("kabid"), "for namespace sop-register"),
+        (["asset", "sign", "--as", "pengurus"], "sop-register", reviewed(), "for namespace sop-register"),
+        (["asset", "list", "--as", "pengurus"], "sop-register", reviewed(), "for namespace sop-register"),
+        (["asset", "list", "--as", "pengurus"], "sop-record", MANIFEST, "for namespace sop-record"),
+        *((DECIDE, name, document(), "nothing is signed in namespace") for name in ("sop-trust", "sop-grant", "sop-witness", "git", "file", "")),
         *((DECIDE, "sop-document", data, "that is no document") for data in (b"", b"[]", b"\xff", b"[" * 100_000, b"1")),
     ],
 )  # fmt: skip
@@ -114,7 +140,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (home / ".ssh").mkdir(parents=True)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / ".ssh/id_ed25519")], check=True)
     monkeypatch.setenv("HOME", str(home))
-    yield tmp_path
+    with patch.dict(os.environ):  # sopctl clears the environment of its process, which is here that of all later tests
+        yield tmp_path
 
 
 def write_control(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:

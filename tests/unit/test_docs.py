@@ -18,14 +18,27 @@ import msgspec
 import pytest
 
 import sopctl
-from sopctl import approval, beside, capacity, planning, requesting, running, session, targeting, workflow
+from sopctl import (
+    approval,
+    beside,
+    capacity,
+    cleaning,
+    destruction,
+    planning,
+    requesting,
+    running,
+    session,
+    targeting,
+    workflow,
+)
 from sopctl.cli import cases, main_group
 from sopctl.examination import SPECIFIED
-from sopctl.execution import RUN_LINES
 from sopctl.fsio import MAX_BYTES, MAX_DEPTH
 from sopctl.ledger import TORN
 from sopctl.models import Act, Actor, Document, SideAct
+from sopctl.play_gate import RUN_LINES
 from sopctl.register import LEDGER_KIND
+from sopctl.reviews import LEDGER_KIND as REVIEWED
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -190,6 +203,7 @@ MAKERS: dict[str, list[Callable[..., Any]]] = {
     "emergency": [beside.emergency],
     "ratify": [beside.ratify],
     "takeover": [beside.take_over],
+    "clean": [cleaning.order, destruction.drops],
 }
 
 
@@ -269,7 +283,7 @@ def test_the_envelope_is_documented() -> None:
 
 def test_every_kind_of_ledger_line_is_documented() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in Path(sopctl.__file__).parent.glob("*.py"))
-    kinds = set(re.findall(r'ledger\.append\(\s*"([a-z-]+)"', sources)) | {LEDGER_KIND, TORN, *RUN_LINES}
+    kinds = set(re.findall(r'ledger\.append\(\s*"([a-z-]+)"', sources)) | {LEDGER_KIND, REVIEWED, TORN, *RUN_LINES}
     assert len(kinds) > 6
     assert not [kind for kind in kinds if f"`{kind}`" not in DOCUMENTS and f'"kind":"{kind}"' not in DOCUMENTS]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sopctl.forms and sopctl.indonesian: every field of the SOP's forms, printed safely and the Indonesian way."""
+"""sopctl.forms: every field of the SOP's forms, printed safely and the Indonesian way."""
 
 from __future__ import annotations
 
@@ -12,162 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from sopctl import fsio, indonesian
+from sopctl import fsio
 from sopctl.errors import ConfigError
 from sopctl.forms import (
     RESULT_TEXT,
-    BackupForm,
-    BackupRow,
     CheckResult,
     Form,
-    FormHeader,
-    Letterhead,
     Official,
-    RestoreForm,
-    RestoreRequestForm,
-    Step,
     form_from_json,
     form_json,
     render_html,
 )
-
-HEX = "3f" * 32
-DIGEST = f"sha256:{HEX}"
-LETTERHEAD = Letterhead(
-    agency="Dinas Contoh", government="Pemerintah Contoh", address="Jalan Contoh 1", city="Contohan"
-)
-HEADER = FormHeader(
-    form_title="Formulir Pelaksanaan Back Up Data",
-    number="001/BKP/XI/2026",
-    date="2026-11-22",
-    sop_name="Back Up/Restore Data",
-    sop_number="060/ 017 /406.020/2023",
-    profile_id="trenggalek-060-017-2023",
-    profile_digest=DIGEST,
-    run_id="RUN-2026-0011",
-    case_id="BKP-2026-0011",
-    ledger_head=f"42@{DIGEST}",
-    result="berhasil",
-    timezone="Asia/Jakarta",
-    mode="pagar pengaman",
-)
-OPERATOR = Official(
-    role_title="Pelaksana",
-    jabatan="Pranata Komputer",
-    name="Petugas Contoh",
-    nip="199001012015011001",
-    person="petugas",
-    at="2026-11-21T20:11:00Z",
-    key_fingerprint="SHA256:abcdef",
-)
-CHECKER = Official(role_title="Kabid Aptika", jabatan="Kepala Bidang", name="Kabid Contoh", delegate="Plt.")
-STEP = Step(
-    number="6",
-    text="Mengaktifkan kembali web service",
-    by="Pelaksana",
-    person="Petugas Contoh",
-    at="2026-11-21T20:05:00Z",
-    duration_s=123,
-    limit="P1D",
-    remark="sesuai",
-)
-ROW = BackupRow(
-    dataset="simpeg",
-    dataset_name="Kepegawaian",
-    schedule="bulanan",
-    jenis="penuh",
-    method="pg_dump -Fc -Z0 | restic",
-    started="2026-11-21T20:00:00Z",
-    finished="2026-11-21T20:02:03Z",
-    name="contoh_db01_simpeg_202611",
-    bytes=1_234_500_000,
-    sha256=DIGEST,
-    location="vault01",
-    encryption="AES-256",
-    verification="berhasil",
-    verified_at="2026-11-21T20:05:00Z",
-    tables=84,
-    rows=1_234_567,
-    result="berhasil",
-    remark="catatan baris",
-    server="db01",
-    database="simpegdb",
-    snapshot="a1b2c3",
-)
-BACKUP = BackupForm(
-    letterhead=LETTERHEAD,
-    header=HEADER,
-    rows=(ROW,),
-    steps=(STEP,),
-    operator=OPERATOR,
-    checker=CHECKER,
-    period="November 2026",
-)
-REQUEST = RestoreRequestForm(
-    letterhead=LETTERHEAD,
-    header=replace(HEADER, form_title="Formulir Permintaan Restore Data", result="disetujui"),
-    steps=(STEP,),
-    unit="Badan Contoh",
-    letter_number="800/123",
-    letter_date="2026-11-20",
-    asset_ids=("srv-a", "srv-b"),
-    dataset="simpeg",
-    dataset_name="Kepegawaian",
-    database="simpegdb",
-    point="data terbaru",
-    reason="baris terhapus",
-    classification="terbatas",
-    data_owner="Pemilik Contoh",
-    overwrite=True,
-    requester=OPERATOR,
-    decider=CHECKER,
-    point_time="2026-11-21T20:00:00Z",
-    exact_data="tabel riwayat",
-    deadline="2026-11-24",
-    letter_sha256=DIGEST,
-    contact="pesawat 104",
-    validator="Validator Contoh",
-    data_set_aside_since="2026-11-21T20:00:00Z",
-    decision_reason="kewenangan sesuai",
-    disposer=OPERATOR,
-)
-RESTORE = RestoreForm(
-    letterhead=LETTERHEAD,
-    header=replace(HEADER, form_title="Formulir Pelaksanaan Restore Data"),
-    steps=(STEP,),
-    dataset="simpeg",
-    dataset_name="Kepegawaian",
-    database="simpegdb",
-    server="db01",
-    backup_id="a1b2c3",
-    backup_name="contoh_db01_simpeg_202611",
-    backup_sha256=DIGEST,
-    backup_time="2026-11-21T20:00:00Z",
-    data_set_aside_since="2026-11-21T20:00:00Z",
-    safety_copy="simpeg__before_rst20260001",
-    service="simpeg-web",
-    service_down_at="2026-11-22T03:00:12Z",
-    service_up_at="2026-11-22T03:00:15Z",
-    downtime_s=3,
-    max_downtime_s=1800,
-    tests=(CheckResult(name="jumlah baris", ok=True, expected="84", actual="84"),),
-    rollback="",
-    verification="berhasil",
-    operator=OPERATOR,
-    checker=CHECKER,
-    validator=CHECKER,
-    decider=CHECKER,
-    backup_verified_at="2026-11-21T20:05:00Z",
-    safety_copy_until="2026-11-29T03:00:00Z",
-    started="2026-11-22T02:58:00Z",
-    finished="2026-11-22T03:01:00Z",
-    tables=84,
-    rows=1_234_567,
-    request_number="001/RST",
-    requester_unit="Badan Contoh",
-    remark="keterangan pulih",
-)
-FORMS: list[Form] = [BACKUP, REQUEST, RESTORE]
+from tests.support.sample_forms import BACKUP, DIGEST, FORMS, HEADER, HEX, REQUEST, RESTORE, ROW, STEP
 
 
 def visible(form: Form, templates: Path | None = None) -> str:
@@ -248,11 +104,16 @@ class _Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "br", "col"):
+        if tag not in ("meta", "br", "col", "img"):
             self.depth.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.depth.pop() == tag
+
+
+def without_pictures(page: str) -> str:
+    """The page without its QR code, in which any two digits may stand."""
+    return re.sub(r"<img[^>]*>", "", page)
 
 
 EVIL = "</style><script>alert(1)</script>{{ 7*7 }}\"'&\\ }"
@@ -288,7 +149,7 @@ def _evil(form: Form) -> Form:
 
 @pytest.mark.parametrize("form", FORMS, ids=WANTED.keys())
 def test_no_text_becomes_markup_script_or_style(form: Form) -> None:
-    page = render_html(_evil(form))
+    page = without_pictures(render_html(_evil(form)))
     assert "<script" not in page
     assert page.count("</style>") == 1
     assert "{{ 7*7 }}" in html.unescape(page)
@@ -298,14 +159,23 @@ def test_no_text_becomes_markup_script_or_style(form: Form) -> None:
     assert "\\00003c" in style  # "<" of the attack, as a CSS escape inside its string
 
 
+def plain_page(form: Form) -> str:
+    """The page, once it is seen to be well-formed and to need no network."""
+    whole = render_html(form)
+    tags = _Tags()
+    tags.feed(whole)
+    assert tags.depth == []
+    assert {tag for tag, _ in tags.found}.isdisjoint({"script", "link", "iframe", "object", "form", "a"})
+    pictures = [attributes["src"] or "" for tag, attributes in tags.found if tag == "img"]
+    assert all(picture.startswith("data:image/svg+xml") for picture in pictures)
+    page = without_pictures(whole)
+    assert not re.search(r"https?://|url\(|@import|\bon[a-z]+=", page)
+    return page
+
+
 @pytest.mark.parametrize("form", FORMS, ids=WANTED.keys())
 def test_the_page_is_well_formed_and_needs_no_network(form: Form) -> None:
-    page = render_html(form)
-    tags = _Tags()
-    tags.feed(page)
-    assert tags.depth == []
-    assert {tag for tag, _ in tags.found}.isdisjoint({"script", "link", "img", "iframe", "object", "form", "a"})
-    assert not re.search(r"https?://|url\(|@import|\bon[a-z]+=", page)
+    page = plain_page(form)
     assert "default-src 'none'" in page
     assert 'lang="id"' in page
     assert "size: A4" in page
@@ -339,6 +209,13 @@ def test_a_restore_that_went_back_sets_no_data_aside() -> None:
     assert "disisihkan." in text
     assert "Data sejak" not in text
     assert text.count("tidak berhasil") == 2
+
+
+def test_a_restore_that_did_not_come_to_its_end_says_what_is_live_and_what_to_do() -> None:
+    text = visible(replace(RESTORE, header=replace(RESTORE.header, result="sebagian")))
+    assert "Berhasil sebagian" in text
+    assert "Data hasil pemulihan sudah berjalan, tetapi pelaksanaan belum sampai akhir dan harus dijalankan" in text
+    assert "Data lama kembali berjalan" not in text
 
 
 def test_broken_time_limits_are_shown() -> None:
@@ -433,9 +310,40 @@ def test_a_rejected_request_sets_nothing_aside() -> None:
     )
     assert "Keputusan Ditolak bukan pemilik data" in text
     assert "akan disisihkan" not in text
-    beside = visible(replace(REQUEST, overwrite=False, other_place="simpeg_uji"))
-    assert "lokasi lain: simpeg_uji" in beside
-    assert "disisihkan" not in beside
+    beside = visible(replace(REQUEST, overwrite=False, other_place="simpeg_uji di server db02"))
+    assert "lokasi lain: simpeg_uji di server db02" in beside
+    assert "akan disisihkan" not in beside
+    assert "tidak ada data yang disisihkan; data yang berjalan dan layanannya tidak disentuh" in beside
+
+
+def test_a_request_says_how_much_is_set_aside_and_where_it_stays() -> None:
+    text = visible(
+        replace(REQUEST, backup_age_s=3 * 86400 + 4 * 3600, kept_as="simpeg__before_rst20260001", kept_days=7)
+    )
+    assert "akan disisihkan (tidak dihapus); backup berumur 3 hari 4 jam saat disetujui" in text
+    assert "seluruh data lama disimpan sebagai simpeg__before_rst20260001, sekurangnya 7 hari setelah restore" in text
+    in_place = visible(
+        replace(REQUEST, in_place=True, kept_as="back up pengaman di vault, periode rst-2026-0001-safety")
+    )
+    assert "menimpa data yang berjalan di tempat (tanpa salinan di sampingnya)" in in_place
+    assert "seluruh data lama disimpan sebagai back up pengaman di vault" in in_place
+    assert "layanan mati selama back up pengaman dan pemuatan" in in_place
+
+
+def test_a_restore_to_another_place_touched_nothing() -> None:
+    done = replace(
+        RESTORE, other_place="/srv/salinan di server srv02", data_set_aside_since=None, safety_copy="",
+        safety_copy_until=None, service="", service_down_at=None, service_up_at=None, downtime_s=None, max_downtime_s=None,
+    )  # fmt: skip
+    text = visible(done)
+    assert "Dipulihkan ke lokasi lain; data yang berjalan dan layanannya tidak disentuh." in text
+    for words in ("Lokasi lain /srv/salinan di server srv02", "Layanan tidak dihentikan", "Lama layanan mati tidak ada",
+                  "Salinan pengaman tidak diperlukan", "Data yang disisihkan tidak ada"):  # fmt: skip
+        assert words in text, words
+    failed = visible(replace(done, header=replace(done.header, result="gagal")))
+    assert "Data yang berjalan dan layanannya tidak disentuh." in failed
+    assert "Dipulihkan ke lokasi lain" not in failed
+    assert "Cara di tempat: back up pengaman ke vault" in visible(replace(RESTORE, in_place=True))
 
 
 # -- an agency's own templates -----------------------------------------------------------------------------------------
@@ -454,52 +362,3 @@ def test_an_agencys_template_replaces_ours_and_runs_in_the_sandbox(tmp_path: Pat
         (tmp_path / "backup.html.j2").write_text(text)
         with pytest.raises(ConfigError, match=why):
             render_html(BACKUP, tmp_path)
-
-
-# -- the Indonesian way ------------------------------------------------------------------------------------------------
-
-
-def test_times_in_the_three_zones_and_elsewhere() -> None:
-    at = "2026-12-31T17:30:05Z"
-    assert indonesian.format_time(at, "Asia/Jakarta") == "1 Januari 2027 pukul 00.30 WIB"
-    assert indonesian.format_time(at, "Asia/Makassar") == "1 Januari 2027 pukul 01.30 WITA"
-    assert indonesian.format_time(at, "Asia/Jayapura", seconds=True) == "1 Januari 2027 pukul 02.30.05 WIT"
-    assert indonesian.format_time(at, "UTC") == "31 Desember 2026 pukul 17.30 UTC"
-    assert indonesian.format_time(None, "UTC") == "–"
-    for name in ("Asia/Nowhere", "../etc/passwd", "/etc/passwd", ""):
-        with pytest.raises(ConfigError, match="time zone"):
-            indonesian.format_time(at, name)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, "–"), (0, "kurang dari 1 detik"), (1, "1 detik"), (123, "2 menit 3 detik"), (3600, "1 jam"),
-     (3661, "1 jam 1 menit"), (90_061, "1 hari 1 jam"), (86_400 * 1500, "1.500 hari")],
-)  # fmt: skip
-def test_durations(seconds: int | None, text: str) -> None:
-    assert indonesian.format_duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds", "printed"),
-    [("P1D", 86_400, "1 hari"), ("PT15M", 900, "15 menit"), ("PT1H30M", 5400, "1 jam 30 menit"), ("P1M", 2_592_000, "1 bulan"),
-     ("P1W", 604_800, "1 minggu")],
-)  # fmt: skip
-def test_time_limits(text: str, seconds: int, printed: str) -> None:
-    assert indonesian.iso_duration_seconds(text) == seconds
-    assert indonesian.format_iso_duration(text) == printed
-
-
-@pytest.mark.parametrize("text", ["", "P", "PT", "1D", "P1Y", "P1.5D", "P-1D"])
-def test_what_is_no_time_limit_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not a duration"):
-        indonesian.iso_duration_seconds(text)
-
-
-@pytest.mark.parametrize(
-    ("octets", "text"),
-    [(None, "–"), (0, "0 byte"), (9999, "9.999 byte"), (10_000, "10,0 kB"), (1_234_500_000, "1.234,5 MB"),
-     (9_999_949_999, "9.999,9 MB"), (9_999_950_000, "10,0 GB"), (10**13, "10,0 TB")],
-)  # fmt: skip
-def test_sizes(octets: int | None, text: str) -> None:
-    assert indonesian.format_size(octets) == text

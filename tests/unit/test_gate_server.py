@@ -135,3 +135,50 @@ def test_closed_door(tmp_path: Path) -> None:
     assert not server.path.exists()
     with pytest.raises(OSError):
         ask(server, b'{"n": 1}\n')
+
+
+# what is no question ----------------------------------------------------------------------------------------------
+
+
+def test_progress_is_heard_and_grants_nothing(tmp_path: Path) -> None:
+    heard: list[dict[str, Any]] = []
+    with GateServer(tmp_path, answer, heard.append) as server:
+        assert json.loads(ask(server, b'{"kind": "progress", "n": 1, "done": 5}\n')) == {}
+        assert json.loads(ask(server, b'{"kind": "PROGRESS", "n": 2}\n'))["echo"] == 2, "any other is a question"
+    assert heard == [{"kind": "progress", "n": 1, "done": 5}]
+
+
+def test_progress_that_breaks_its_listener_breaks_nothing_else(tmp_path: Path) -> None:
+    def broken(_: dict[str, Any]) -> None:
+        raise RuntimeError("terminal gone")
+
+    for hear in (broken, None):
+        with GateServer(tmp_path, answer, hear) as server:
+            assert json.loads(ask(server, b'{"kind": "progress"}\n')) == {}
+            assert json.loads(ask(server, b'{"n": 3}\n'))["echo"] == 3
+
+
+def test_progress_that_is_slow_to_show_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """A terminal that is held: whoever tells is let go at once, questions are answered, further states are dropped."""
+    held, release, heard = threading.Event(), threading.Event(), list[int]()
+
+    def hear(message: dict[str, Any]) -> None:
+        heard.append(message["n"])
+        held.set()
+        assert release.wait(30)
+
+    def tell(door: GateServer, number: int) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(10)
+            connection.connect(str(door.path))
+            connection.sendall(json.dumps({"kind": "progress", "n": number}).encode() + b"\n")
+            assert connection.recv(100) == b"{}\n"
+
+    with GateServer(tmp_path, answer, hear) as server:
+        tell(server, 1)
+        assert held.wait(10)
+        for number in range(2, 30):
+            tell(server, number)
+        assert json.loads(ask(server, b'{"n": 4}\n'))["echo"] == 4
+        release.set()
+    assert heard == [1]

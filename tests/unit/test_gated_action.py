@@ -133,3 +133,31 @@ def test_no_secret_goes_to_disk_without_pipelining(tmp_path: Path) -> None:
         "service_state",
     )
     assert not (tmp_path / "changed").exists()
+
+
+def test_module_that_is_killed_is_told_with_its_host_and_dataset(tmp_path: Path) -> None:
+    """Ansible says "Module result deserialization failed" and leaves it to the reader what that means."""
+    planned = service(tmp_path)
+    planned["service"]["status"] = ["sh", "-c", "kill -9 $PPID"]  # the module asks it, also in check mode
+    with GateServer(tmp_path, lambda _question: {"allowed": True, "grant": {}}) as gate:
+        said = playbook(tmp_path, [{"diskominfo.sop.service_state": planned}], "--check", SOPCTL_GATE=str(gate.path))
+    told = "srv01/web: the module was killed on the host (signal 9); see the host's journal (out of memory?), then run again"
+    assert f'"msg": "{told}' in said, said
+
+
+def test_a_host_speaks_of_no_other_dataset_than_it_was_asked_of(tmp_path: Path) -> None:
+    """What a taken-over host answers in a module's place goes into the record."""
+    evidence = {"kind": "verify", "dataset": "lain", "host": "srv99", "ok": True, "snapshot": "a"}
+    liar = tmp_path / "python"
+    liar.write_text(f"#!/bin/sh\ncat >/dev/null\necho '{json.dumps({'changed': False, 'sop_evidence': evidence})}'\n")
+    liar.chmod(0o755)
+    asked = {"case": "BKP-2026-0001", "dataset": DATASET, "snapshot": "a", "manifest_snapshot": "b"}
+    tasks = [
+        {"diskominfo.sop.verify_dataset": asked, "register": "told"},
+        {"ansible.builtin.debug": {"var": "told.sop_evidence"}},
+    ]
+    with GateServer(tmp_path, lambda _question: {"allowed": True, "grant": {}}) as gate:
+        said = playbook(tmp_path, tasks, "-e", f"ansible_python_interpreter={liar}", SOPCTL_GATE=str(gate.path))
+    assert '"dataset": "antrean"' in said, said
+    assert '"host": "srv01"' in said
+    assert "lain" not in said.partition("told.sop_evidence")[2]

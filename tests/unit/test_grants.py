@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.diskominfo.sop.plugins.module_utils import grants
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import SopError
+from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import TIME_FORMAT
 
 from sopctl import fsio, signing
 
@@ -47,7 +48,7 @@ class Enrolled:
             "schema": "sop/grant/v1", "site": "s", "case": "RST-2026-0001", "execution": 1, "plan": RUN_1, "runs": [RUN_1],
             "host": "db01", "machine_id": "a" * 32, "operation": operation, "dataset": "antrean", "service": None,
             "snapshot": "b" * 64, "nonce": f"{self.count:032x}",
-            "expires": (datetime.now(UTC) + timedelta(minutes=minutes)).strftime(grants.TIME_FORMAT), **changes,
+            "expires": (datetime.now(UTC) + timedelta(minutes=minutes)).strftime(TIME_FORMAT), **changes,
         }  # fmt: skip
 
     def params(self, grant: Json, key: Path | None = None, namespace: Any = "sop-grant", **changes: Any) -> Json:
@@ -180,6 +181,24 @@ def test_finished_execution_is_known(host: Enrolled) -> None:
     assert host.do("restore.staged", case="RST-2026-0001", site="t") is None
     told = host.permit().refuse_again("2026-11-22T03:00:00Z")
     assert "this host finished execution 1 of RST-2026-0001 for antrean at 2026-11-22T03:00:00Z" in str(told)
+
+
+def test_proof_of_a_safety_backup_finishes_nothing(host: Enrolled) -> None:
+    """A restore in place stores and reads back what it then replaces: the steps after that are the same execution's."""
+    assert host.do("backup", safety=True) is None
+    assert host.do("verify", safety=True) is None
+    assert host.do("restore.emptied") is None
+    assert host.do("restore.finalised") is None
+    assert host.do("restore.staged"), "now it is finished"
+
+
+def test_a_placed_copy_is_the_end_of_its_execution_and_goes_nowhere_else(host: Enrolled) -> None:
+    to = {"to": "/srv/salinan"}
+    params = host.params(host.grant("restore.placed", 15, **to))
+    refused(lambda: grants.Permit({**params, "to": "/srv/lain"}, "restore.placed"), "the grant's to is '/srv/salinan'")
+    grants.Permit({**params, **to}, "restore.placed")
+    assert host.do("restore.placed") is None
+    assert host.do("restore.placed")
 
 
 def test_case_and_ledger_put_back(host: Enrolled) -> None:

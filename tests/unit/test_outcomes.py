@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sopctl import outcomes
+from sopctl import outcomes, running
 from sopctl.execution import Run
 from sopctl.models import Json
 from sopctl.runner import RunOutcome
@@ -21,6 +21,10 @@ STAGE, SWAP, FINALISE, REVERT = (
 
 def service(state: str, **more: Any) -> Json:
     return {"kind": "service", "host": "srv01", "service": "web", "state": state, **more}
+
+
+def switch(phase: str) -> Json:
+    return {"kind": "switch", "host": "srv01", "phase": phase}
 
 
 DOWN, UP = service("stopped"), service("started", healthy_at="2026-11-22T03:00:00Z")
@@ -46,9 +50,9 @@ def restored(*evidence: Json, rc: int = 0, **values: Any) -> Run:
     [
         (restored(*GOOD), "berhasil", 0),
         (restored(STAGE, FINALISE), "berhasil", 0),  # nothing was stopped: an earlier run had swapped
-        (restored(*GOOD, rc=2), "gagal", 20),
+        (restored(*GOOD, rc=2), "sebagian", 22),
         (restored(STAGE, rc=2), "gagal", 20),
-        (restored(STAGE, DOWN, SWAP, UP, rc=2), "gagal", 20),
+        (restored(STAGE, DOWN, SWAP, UP, rc=2), "sebagian", 22),
         (restored(STAGE, DOWN, SWAP, DOWN, REVERT, UP, rc=2), "gagal_dikembalikan", 20),
         (restored(STAGE, DOWN, SWAP, rc=2), "gagal_layanan_mati", 21),
         (restored(STAGE, DOWN, SWAP, DOWN, REVERT, rc=2), "gagal_layanan_mati", 21),
@@ -58,12 +62,57 @@ def restored(*evidence: Json, rc: int = 0, **values: Any) -> Run:
         (restored(STAGE, rc=2, interrupted=True), "gagal", 130),
         (restored(STAGE, DOWN, rc=2, interrupted=True), "gagal_layanan_mati", 21),
         (restored(*GOOD, interrupted=True), "berhasil", 0),
+        # an earlier run had stopped the service and swapped; this one came to nothing
+        (restored({**STAGE, "phase": "ready"}, rc=2), "gagal_layanan_mati", 21),
+        (
+            restored({**STAGE, "phase": "ready"}, switch("aborted"), REVERT, UP, switch("disarmed"), rc=2),
+            "gagal_dikembalikan",
+            20,
+        ),
+        (restored(STAGE, DOWN, SWAP, switch("committed"), UP, rc=2), "sebagian", 22),  # could not be disarmed
+        (restored({**STAGE, "state": "swapped", "phase": "settled"}, UP, rc=2), "sebagian", 22),  # nor found out again
+        # another host could not be armed, so nothing was stopped; an earlier run may have
+        (restored(STAGE, switch("armed"), rc=4), "gagal", 20),
+        (restored({**STAGE, "phase": "disarmed"}, switch("armed"), rc=4), "gagal_layanan_mati", 21),
+        (
+            replace(restored(STAGE, switch("armed"), rc=4), stops=frozenset({("srv01", "web")})),
+            "gagal_layanan_mati",
+            21,
+        ),
         (restored(rc=-1, problems=["the play did not come to its end"]), "gagal", 30),
         (restored(STAGE, DOWN, rc=0, problems=["events 3 to 9 are missing"]), "gagal_layanan_mati", 21),
     ],
 )
 def test_restore(made: Run, result: str, code: int) -> None:
     assert (outcomes.restore_result(made), int(outcomes.exit_code(made))) == (result, code)
+
+
+@pytest.mark.parametrize(
+    ("phase", "wanted"), [("committed", True), ("armed", True), ("settled", False), ("disarmed", False)]
+)
+def test_what_leaves_a_switch_armed_is_run_again(phase: str, wanted: bool) -> None:
+    made = restored(switch("armed"), switch(phase), UP, rc=2)
+    assert outcomes.unsettled(made) is wanted
+    assert running._due_again(made, "gagal") is wanted
+    assert running._due_again(made, "gagal_dikembalikan") is wanted
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted"),
+    [
+        (restored(rc=4), True),  # the host did not answer
+        (restored({**STAGE, "phase": ""}, rc=2), True),  # staged, and then something was in the way
+        (restored({**STAGE, "phase": "settled"}, rc=2), False),  # an earlier run had gone further
+        (restored(STAGE, service("stopped", failed=True), rc=2), False),
+        (replace(restored(STAGE, rc=2), stops=frozenset({("srv01", "web")})), False),
+        (restored(STAGE, DOWN, SWAP, DOWN, REVERT, UP, rc=2), False),
+        (restored(rc=-1, problems=["the play did not come to its end"]), False),
+    ],
+)
+def test_what_stopped_nothing_is_no_execution(made: Run, wanted: bool) -> None:
+    """An approval is for one execution; a network that fails while the data is staged does not use it up."""
+    assert outcomes.untouched(made) is wanted
+    assert running._due_again(made, "gagal") is wanted
 
 
 def test_broken_evidence_is_never_a_success() -> None:
@@ -81,7 +130,7 @@ STORED, PROVEN = (
     {"kind": "backup", "host": "srv01", "dataset": "antrean"},
     {"kind": "verify", "host": "srv01", "dataset": "antrean", "ok": True},
 )
-OTHER = [{**STORED, "dataset": "berkas"}, {**PROVEN, "dataset": "berkas"}]
+OTHER: list[Json] = [{**STORED, "dataset": "berkas"}, {**PROVEN, "dataset": "berkas"}]
 FAILURE = {"host": "srv01", "dataset": "berkas", "msg": "tar exited 2"}
 
 
@@ -115,6 +164,22 @@ def test_why_a_dataset_failed() -> None:
     assert outcomes.dataset_result(away, away.plan["items"][0]) == ("gagal", "srv01 tidak menjawab: no route")
     again = run("backup", RunOutcome(rc=0, evidence=[{**STORED, "reused": True}, PROVEN]))
     assert outcomes.dataset_result(again, again.plan["items"][0])[0] == "berhasil"
+
+
+def test_a_drill_host_fails_its_own_dataset_alone() -> None:
+    """What is not proven where the plan says is not proven, though it be stored, or proven somewhere else."""
+    gone = {"host": "srv02", "dataset": "antrean", "msg": "antrean: Connection refused"}
+    both: list[Json] = [STORED, *OTHER]
+    made = run("backup", RunOutcome(rc=2, stats={}, evidence=both, failures=[gone]), "antrean", "berkas")
+    made.plan["items"][0]["drill"] = {"server": "srv02", "host": "srv02"}
+    said = "tersimpan, tidak terbukti di srv02: antrean: Connection refused"
+    assert outcomes.dataset_result(made, made.plan["items"][0]) == ("gagal", said)
+    assert outcomes.dataset_result(made, made.plan["items"][1]) == ("berhasil", "")
+    assert (outcomes.backup_result(made), int(outcomes.exit_code(made))) == ("sebagian", 22)
+    made.outcome.evidence.append(PROVEN)  # by srv01
+    assert outcomes.dataset_result(made, made.plan["items"][0])[0] == "gagal"
+    made.outcome.evidence.append({**PROVEN, "host": "srv02"})
+    assert outcomes.dataset_result(made, made.plan["items"][0]) == ("berhasil", "")
 
 
 @pytest.mark.parametrize(("rc", "code"), [(0, 0), (2, 20)])

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import SopError
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_database import case_name
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_properties import setting_sql
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_replay import (
     OBJECT_STATEMENTS,
     PRIVILEGE_STATEMENTS,
     checked_statements,
 )
-from ansible_collections.diskominfo.sop.plugins.module_utils.pg_stage import case_name
 from ansible_collections.diskominfo.sop.plugins.module_utils.secretfile import SecretFile
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Covers sopctl.execution.PlayGate: every question against the plan, with the arguments the task really has."""
+"""Covers sopctl.play_gate: every question against the plan, with the arguments the task really has."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sopctl import approval, clock, fsio, signing, targeting
 from sopctl import plan as plans
 from sopctl.bootstrap import RUN_PUBLIC
 from sopctl.errors import ConfigError, GateRefused
-from sopctl.execution import OPERATIONS, RUN_KEY, PlayGate
 from sopctl.models import Json, ScheduleEntry
+from sopctl.play_gate import OPERATIONS, RUN_KEY, PlayGate
 from sopctl.runner import Stop
 from sopctl.site import Site
 from tests.support.case_site import SERVICE, CaseSite
@@ -35,9 +35,12 @@ class Play:
         args: Json = {"case": self.plan["case"]}
         if operation.startswith("service."):
             args |= {"service": item["services"][0]["service"], "state": operation.partition(".")[2]}
+        elif operation.startswith("switch."):
+            [planned] = plans.switches(self.plan)
+            args |= {key: value for key, value in planned.items() if key != "host"}
         else:
             args["dataset"] = item["dataset"]
-        for name in ("period", "name", "snapshot", "manifest_snapshot", "expected"):
+        for name in ("period", "name", "passed_over", "snapshot", "manifest_snapshot", "expected"):
             if name in item and operation.partition(".")[0] in {"backup", "restore"}:
                 args[name] = item[name]
         if operation == "verify":
@@ -62,14 +65,26 @@ def restore(site: CaseSite) -> Play:
 
 
 @pytest.fixture
+def drill(site: CaseSite) -> Play:
+    """A backup of srv01's antrean, here a database with a password, that is proven on srv02."""
+    connection = {"password": {"file": "secrets/db"}}
+    database = {"engine": "postgresql", "path": None, "database": "antrean", "connection": connection}
+    site.change_yaml("register/datasets/antrean.yml", drill="srv02", **database)
+    (site.root / "secrets/db").write_text("sandi")
+    (site.root / "secrets/db").chmod(0o600)
+    entries = [ScheduleEntry("antrean"), ScheduleEntry("berkas")]
+    return Play(site, plans.backup_plan(Site(site.root), "BKP-2026-0001", entries, clock.now(), "restore"))
+
+
+@pytest.fixture
 def backup(site: CaseSite) -> Play:
     entries = [ScheduleEntry("antrean"), ScheduleEntry("berkas")]
     return Play(site, plans.backup_plan(Site(site.root), "BKP-2026-0001", entries, clock.now(), "restore"))
 
 
 def test_every_planned_step_is_granted(restore: Play, backup: Play) -> None:
-    for play in (restore, backup):
-        for operation in OPERATIONS[play.plan["operation"]]:
+    for play in (restore, backup):  # those of a restore elsewhere or in place: test_elsewhere_gate.py
+        for operation in sorted(OPERATIONS[play.plan["operation"]], key=lambda name: name != "switch.armed"):
             answer = play.answer(operation)
             assert answer["allowed"], answer
             grant = answer["grant"]["grant"]
@@ -78,6 +93,8 @@ def test_every_planned_step_is_granted(restore: Play, backup: Play) -> None:
             assert 0 < clock.seconds_between(clock.now(), grant["expires"]) <= 15 * 60
             if operation.startswith("service."):
                 assert (answer["vault"], answer["secrets"], grant["service"]) == (None, None, "web")
+            elif operation.startswith("switch."):
+                assert (answer["vault"], set(answer["secrets"])) == (None, {"antrean"})
             else:
                 assert answer["vault"]["password"]
     nonces = {restore.answer("quiesce.quiesced")["grant"]["grant"]["nonce"] for _ in range(2)}
@@ -149,6 +166,26 @@ def test_backup_with_a_wrong_argument(
     assert any(reason in said for said in backup.reasons(question)), backup.reasons(question)
 
 
+def test_a_backup_is_proven_on_the_planned_drill_host_alone(drill: Play, site: CaseSite) -> None:
+    assert set(drill.plan["hosts"]) == {"srv01", "srv02"}
+    verify = drill.question("verify")
+    assert drill.reasons(verify) == ["host srv01 is not the planned host of antrean (srv02)"]
+    answer = drill.gate.answer({**verify, "host": "srv02"})
+    grant = answer["grant"]["grant"]
+    assert (grant["host"], grant["machine_id"], grant["drill"]) == ("srv02", "2" * 32, True)
+    assert answer["vault"] == site.session.vault_access("srv01"), "the backup lies in its own server's repository"
+    assert answer["secrets"] is None, "the live database's password is nothing to a host that only proves"
+    for operation in ("backup", "vault_repository"):
+        question = drill.question(operation)
+        assert drill.reasons({**question, "host": "srv02"}) == ["host srv02 is not the planned host of antrean (srv01)"]
+        given = drill.gate.answer(question)
+        assert "drill" not in given["grant"]["grant"]
+        assert given["secrets"] == {"db_password": "sandi"}
+    other = drill.question("verify", at=1)  # berkas has no drill host
+    assert drill.reasons({**other, "host": "srv02"}) == ["host srv02 is not the planned host of berkas (srv01)"]
+    assert "drill" not in drill.gate.answer(other)["grant"]["grant"]
+
+
 @pytest.mark.parametrize(
     ("operation", "change", "reason"),
     [
@@ -167,6 +204,13 @@ def test_backup_with_a_wrong_argument(
         ("service.started", _set("args.service", None), "service None on srv01 is not in the plan"),
         ("service.started", _set("args.case", None), "case None is not the case of this run"),
         ("restore.staged", _set("operation", "backup"), "operation backup is no part of a restore"),
+        ("switch.armed", _set("args.seconds", 86400), "argument seconds is not the planned one"),
+        ("switch.armed", _set("args.datasets", []), "argument datasets is not the planned one"),
+        ("switch.committed", _set("args.services", [{"name": "ssh"}]), "argument services is not the planned one"),
+        ("switch.aborted", _set("args.together", True), "argument together is not the planned one"),
+        ("switch.disarmed", _set("host", "srv02"), "host srv02 has nothing to watch in this plan"),
+        ("switch.disarmed", _set("args.case", "RST-2026-0099"), "case RST-2026-0099 is not the case of this run"),
+        ("switch.armed", _set("operation", "switch.forgotten"), "operation switch.forgotten is no part of a restore"),
     ],
 )  # fmt: skip
 def test_restore_with_a_wrong_argument(
@@ -177,13 +221,34 @@ def test_restore_with_a_wrong_argument(
     assert any(reason in said for said in restore.reasons(question)), restore.reasons(question)
 
 
+@pytest.mark.parametrize("operation", ["service.stopped", "quiesce.quiesced", "restore.swapped"])
+def test_no_step_without_the_dead_man_s_switch(operation: str, restore: Play) -> None:
+    """Starting the play at a later task must not get round what would bring the service back."""
+    assert restore.reasons(restore.question(operation)) == ["the dead man's switch of srv01 is not armed"]
+    assert restore.answer(operation, check=True)["allowed"]
+    assert restore.answer("switch.armed")["allowed"]
+    assert restore.answer(operation)["allowed"]
+
+
+def test_going_back_does_not_hang_on_the_clock_either(restore: Play) -> None:
+    """Once the old data was said to count, stopping and closing again lead back too; swapping never does."""
+    for operation in ("switch.armed", "service.stopped", "restore.swapped"):
+        assert restore.answer(operation)["allowed"]
+    restore.refuse = ["the approval held until just now"]
+    assert restore.reasons(restore.question("service.stopped"))
+    for operation in ("switch.aborted", "service.stopped", "quiesce.quiesced", "restore.reverted", "switch.disarmed"):
+        assert restore.answer(operation)["allowed"], operation
+    for operation in ("switch.armed", "switch.committed", "restore.swapped"):
+        assert restore.reasons(restore.question(operation)), operation
+
+
 def test_service_of_another_dataset_is_not_planned(site: CaseSite) -> None:
     session = site.session
     plan = targeting.case_plan(session, session.case(site.case))
     plan["items"][0]["services"] = []
     play = Play(site, plan)
     question: Json = {
-        "operation": "service.stopped", "host": "srv01", "check": False,
+        "operation": "service.started", "host": "srv01", "check": False,
         "args": {"case": plan["case"], "service": {key: SERVICE[key] for key in ("name", "manager")}},
     }  # fmt: skip
     assert play.reasons(question) == ["service web on srv01 is not in the plan"]
@@ -219,6 +284,7 @@ def test_the_gate_is_asked_anew_each_time(restore: Play) -> None:
 def test_way_back_does_not_hang_on_the_clock(restore: Play) -> None:
     """An approval that runs out in the middle must not leave the service down: what leads back is granted still."""
     assert restore.answer("restore.staged")["allowed"]
+    assert restore.answer("switch.armed")["allowed"]
     assert restore.answer("service.stopped")["allowed"]
     restore.refuse = ["the approval held until just now"]
     for operation in ("restore.reverted", "quiesce.released", "service.started"):
@@ -247,13 +313,15 @@ def test_interrupted_before_the_stop_nothing_more_begins(restore: Play) -> None:
     assert restore.answer("restore.staged")["allowed"]
     restore.stop.asked = 1
     for operation in ("restore.staged", "service.stopped", "quiesce.quiesced", "restore.swapped", "restore.finalised"):
-        assert not interrupted(restore, operation), operation
+        reasons = restore.reasons(restore.question(operation))
+        assert reasons[0] == "the run was interrupted; no further step is begun", operation
     for operation in ("restore.reverted", "quiesce.released", "service.started"):
         assert interrupted(restore, operation), operation
 
 
 def test_interrupted_between_stop_and_swap_goes_on(restore: Play) -> None:
     """The service is down: the quickest way up is forward."""
+    assert restore.answer("switch.armed")["allowed"]
     assert restore.answer("service.stopped")["allowed"]
     restore.stop.asked = 2
     for operation in ("quiesce.quiesced", "restore.swapped", "service.started", "service.stopped", "restore.reverted"):
@@ -272,6 +340,7 @@ def test_interrupted_between_two_datasets_finishes_both(site: CaseSite, restore:
     plan["items"].append(copy.deepcopy(plan["items"][0]))
     plan["items"][1]["dataset"]["id"] = "berkas"
     play = Play(site, plan)
+    assert play.answer("switch.armed")["allowed"]
     assert play.answer("service.stopped")["allowed"]
     assert play.answer("restore.finalised")["allowed"]
     play.stop.asked = 1

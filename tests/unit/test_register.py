@@ -12,9 +12,10 @@ from msgspec.structs import replace as changed
 
 from sopctl import bootstrap, cli, clock, fsio, keeping, people, register, signing
 from sopctl.errors import ConfigError
-from sopctl.models import Policy, RegisterIndex, TrustFile, TrustPolicy
+from sopctl.models import RegisterIndex, TrustFile, TrustPolicy
 from sopctl.profile import RESERVED, Profile
 from sopctl.register import SignedRegister
+from sopctl.settings import Policy
 from sopctl.site import Site
 from tests.support.case_site import CaseSite
 
@@ -314,6 +315,21 @@ def test_setting_that_differs_is_named(old: str, new: str, key: str, site: CaseS
     assert found == [f"sop.yml: {key} differs from what the trust was signed over"]
     site.retrust(lambda file: file)
     assert register.settings_reasons(site.session.trust.file, Site(site.root).config) == []
+
+
+def test_the_drill_host_is_signed_where_there_is_one(site: CaseSite) -> None:
+    """Whoever may edit sop.yml must not be able to send agency data to another server by it."""
+    site.edit("sop.yml", "  verify: restore", "  verify: restore\n  drill: srv02")
+
+    def reasons() -> list[str]:
+        return register.settings_reasons(site.session.trust.file, Site(site.root).config)
+
+    assert reasons() == ["sop.yml: policy.drill: the trust was signed without it; sign it anew: sopctl trust sign"]
+    site.retrust(lambda file: file)
+    assert reasons() == []
+    for old, new in (("  drill: srv02", "  drill: srv01"), ("\n  drill: srv01", "")):
+        site.edit("sop.yml", old, new)
+        assert reasons() == ["sop.yml: policy.drill differs from what the trust was signed over"]
 
 
 def test_other_keys_are_the_sites_own(site: CaseSite) -> None:

@@ -24,8 +24,9 @@ KEYWORDS = {
 }  # fmt: skip
 PLAY = {"any_errors_fatal", "gather_facts", "hosts", "name", "serial", "strategy", "tasks", "vars"}
 BLOCKS = ("block", "rescue", "always")
-# Lays down what checks grants, so it can need none: the server's administrator runs it, before sopctl comes to the host.
-UNGATED_MODULE, UNGATED_PLAYBOOK, UNGATED_ROLE = "enrolment", "enrol.yml", "enrol"
+# What a server's administrator runs before sopctl comes to the host: enrol lays down what checks grants, so it can need
+# none, and vault_server is for the vault's own host, which sopctl never changes. Role (and playbook): its one module.
+UNGATED = {"enrol": "enrolment", "vault_server": "vault_server"}
 TASK_FILES = sorted(path for path in COLLECTION.glob("roles/*/*/*.yml") if path.parent.name in {"tasks", "handlers"})
 PLAYBOOKS = sorted((COLLECTION / "playbooks").glob("*.yml"))
 
@@ -56,33 +57,35 @@ def test_tasks(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.name)
 def test_playbooks(path: Path) -> None:
-    for play in load(path):
+    plays = load(path)
+    for number, play in enumerate(plays):
         assert set(play) <= PLAY, f"{path.name}: {sorted(set(play) - PLAY)} is not allowed in a play"
         assert play["gather_facts"] is False, f"{path.name}: facts are gathered by nobody"
-        if path.name != UNGATED_PLAYBOOK:
+        # one who is refused for one host is refused for all, and nobody is left for the plays that follow
+        assert play["hosts"] == plays[0]["hosts"]
+        if path.stem not in UNGATED and number == 0:
             assert "diskominfo.sop.authorize" in play["tasks"][0], f"{path.name}: the first task must ask the gate"
         assert not list(wrongs(play["tasks"]))
 
 
 def test_every_changing_module_asks_the_gate() -> None:
-    """A module without an action plugin of its name would run without asking; only what reads may, and enrolment."""
+    """A module without an action plugin of its name would run without asking; only what reads may, and UNGATED."""
     asking = {path.stem for path in (COLLECTION / "plugins/action").glob("*.py")}
     modules = {name.rpartition(".")[2] for name in OURS}
-    assert modules - asking == {"dataset_manifest", UNGATED_MODULE}
+    assert modules - asking == {"dataset_manifest", *UNGATED.values()}
 
 
-def test_only_its_own_role_uses_the_module_that_needs_no_grant() -> None:
-    """Nothing that a run does may enrol a host or take it out, and the role that may does nothing else."""
-    name = f"diskominfo.sop.{UNGATED_MODULE}"
-    using = {path.parts[-3] for path in TASK_FILES if name in path.read_text(encoding="utf-8")}
-    assert using == {UNGATED_ROLE}
+@pytest.mark.parametrize(("role", "module"), UNGATED.items())
+def test_only_its_own_role_uses_a_module_that_needs_no_grant(role: str, module: str) -> None:
+    """Nothing that a run does may enrol a host or take it out, or touch a vault's host; and the role does nothing else."""
+    name = f"diskominfo.sop.{module}"
+    using = {path.parts[-3] for path in TASK_FILES if f"{name}:" in path.read_text(encoding="utf-8")}
+    assert using == {role}
     for path in TASK_FILES:
-        if path.parts[-3] == UNGATED_ROLE:
+        if path.parts[-3] == role:
             assert [set(task) - KEYWORDS for task in load(path)] == [{name}]
-    calling = {
-        path.name for path in PLAYBOOKS if f"diskominfo.sop.{UNGATED_ROLE}\n" in path.read_text(encoding="utf-8")
-    }
-    assert calling == {UNGATED_PLAYBOOK}
+    calling = {path.stem for path in PLAYBOOKS if f"diskominfo.sop.{role}\n" in path.read_text(encoding="utf-8")}
+    assert calling == {role}
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,19 @@ def test_events_that_are_missing(counters: list[int], missing: str, tmp_path: Pa
     assert outcome.problems == [f"{missing} are missing"]
 
 
+def test_a_host_that_was_delegated_to_and_does_not_answer_is_told_with_its_dataset(tmp_path: Path) -> None:
+    """ssh says nothing of either, and other datasets of the delegating host may be well."""
+    said: Json = {
+        "sop_host": "db03",
+        "sop_dataset": "simpeg",
+        "sop_unreachable": True,
+        "msg": "db03/simpeg: does not answer: ssh: connect to host 10.0.0.3 port 22: Connection refused",
+    }
+    [failure] = collect(tmp_path, event(1, "runner_on_failed", host="db01", **said)).failures
+    assert (failure["host"], failure["dataset"]) == ("db03", "simpeg")
+    assert failure["msg"].startswith("simpeg: ssh: connect to host 10.0.0.3 port 22: Connection refused: see that")
+
+
 def test_full_disk_is_a_problem_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ansible-runner swallows the handler's exceptions and reports success; we must not."""
     collector = runner._Collector(tmp_path, Redactor([]), lambda _: None)

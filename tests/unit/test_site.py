@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from sopctl import cli, plan
+from sopctl import cli, fsio, plan, register
+from sopctl.access import secrets
 from sopctl.errors import ConfigError, SopctlError, UsageError
-from sopctl.models import SecretRef
+from sopctl.models import SecretRef, to_json
 from sopctl.site import Site, find_site
 from tests.support.case_site import SERVICE, CaseSite
 
@@ -40,6 +41,9 @@ def settings(old: str, new: str) -> Callable[[CaseSite], None]:
     return lambda site: site.edit("sop.yml", old, new)
 
 
+CHECK = {"name": "isi", "query": "SELECT count(*) FROM antrean", "expect": "200"}
+
+
 def _named_twice(site: CaseSite) -> None:
     path = site.root / "register/datasets/antrean.yml"
     path.with_suffix(".yaml").write_bytes(path.read_bytes())
@@ -58,11 +62,18 @@ WRONG: list[tuple[Callable[[CaseSite], None], str, str]] = [
     (dataset(engine="postgresql", path=None), "antrean.yml:database", "engine postgresql needs 'database'"),
     (dataset(connection={"port": 5432}), "antrean.yml:connection", "engine sqlite takes no connection"),
     (dataset(server="srv09"), "antrean.yml:server", "server 'srv09' is not in the asset register"),
+    (dataset(drill="srv09"), "antrean.yml:drill", "server 'srv09' is not in the asset register"),
+    (settings("  verify: restore", "  drill: srv09"), "sop.yml:policy.drill", "server 'srv09' is not in the asset"),
     (dataset(services=[{**SERVICE, "server": "srv09"}]), "antrean.yml:services.web", "server 'srv09' is not in"),
     (dataset(services=[{**SERVICE, "manager": "systemd"}]), "antrean.yml:services.web", "needs 'unit'"),
     (dataset(services=[{**SERVICE, "stop": None}]), "antrean.yml:services.web", "needs 'start', 'stop' and 'status'"),
     (dataset(services=[SERVICE, SERVICE]), "antrean.yml:services.web", "stands there twice"),
     (dataset(max_downtime="30 menit"), "antrean.yml:max_downtime", "is not a duration"),
+    (dataset(checks=[CHECK, CHECK]), "antrean.yml:checks[1]", "check 'isi' stands there twice"),
+    (dataset(checks=[{**CHECK, "query": "SELECT 1; DROP TABLE t"}]), "antrean.yml:checks[1].query", "must be one line"),
+    (dataset(checks=[{**CHECK, "query": "SELECT 1 \\! id"}]), "antrean.yml:checks[1].query", "without backslash"),
+    (dataset(checks=[{**CHECK, "query": "SELECT 1\nFROM t"}]), "antrean.yml:checks[1].query", "must be one line"),
+    (dataset(engine="files", checks=[CHECK]), "antrean.yml:checks", "engine files takes no checks"),
     (dataset(id="lain"), "antrean.yml:id", "id 'lain' differs from the file's name"),
     (dataset(id="Antrean"), "antrean.yml:id", "id 'Antrean' is not allowed"),
     (_named_twice, "antrean.yaml", "register entries end in .yml"),
@@ -74,6 +85,32 @@ WRONG: list[tuple[Callable[[CaseSite], None], str, str]] = [
         schedule(entries=[{"dataset": "antrean", "every": "P1D"}, {"dataset": "antrean"}]),
         "schedule.yml:entries",
         "dataset 'antrean' stands there twice",
+    ),
+    (
+        schedule(entries=[{"dataset": "antrean", "every": "bulanan"}]),
+        "schedule.yml:entries[1].every",
+        "'bulanan' is neither a period nor a cron expression",
+    ),
+    (
+        schedule(entries=[{"dataset": "antrean", "every": "0 3 1 1 *"}]),
+        "schedule.yml:entries[1].every",
+        "antrean is backed up less often than the SOP asks (0 3 1 1 *; P1M)",
+    ),
+    (
+        schedule(entries=[{"dataset": "antrean", "jenis": "bulanan penuh"}]),
+        "schedule.yml:entries[1].jenis",
+        "is not safe as a file name",
+    ),
+    (
+        schedule(entries=[{"dataset": "antrean", "every": "P1D", "window": {"hours": "22:00-04:00", "days": ["sat"]}}]),
+        "schedule.yml:entries[1]",
+        "the window of antrean is closed in some of its periods (P1D; 22:00-04:00 on sat)",
+    ),
+    (schedule(window={"hours": "22-04"}), "schedule.yml:window.hours", "'22-04' is no window"),
+    (
+        schedule(entries=[{"dataset": "antrean", "window": {"hours": "22:00-04:00", "days": ["sabtu"]}}]),
+        "schedule.yml:entries[1].window.days",
+        "are not the days of a window",
     ),
     (
         schedule(valid={"since": "2026", "until": "9999"}),
@@ -238,3 +275,50 @@ def test_vault_that_cannot_be_addressed(values: dict[str, Any], problem: str, pl
     with pytest.raises(ConfigError, match=problem) as caught:
         site.session.vault_access("srv01")
     assert place in caught.value.where
+
+
+DOOR = {
+    "host": "vault01",
+    "user": "sop-vault-door",
+    "key": {"file": "secrets/door"},
+    "host_key": "ssh-ed25519 AAAA",
+    "secret": {"file": "secrets/vault-password"},
+}
+
+
+def test_door_beside_a_lasting_password(site: CaseSite, secret: Path) -> None:
+    vault(site, user="{server}", user_password={"file": "secrets/db"}, door=DOOR)
+    with pytest.raises(ConfigError, match="exclude each other") as caught:
+        site.session.vault_access("srv01")
+    assert caught.value.where.endswith("sop.yml:vault.door")
+
+
+@pytest.mark.parametrize("changed", [{"lease": 59}, {"lease": 3601}, {"port": 0}, {"password": "x"}])
+def test_door_as_it_cannot_be(changed: dict[str, Any], site: CaseSite) -> None:
+    vault(site, user="{server}", door={**DOOR, **changed})
+    with pytest.raises(ConfigError, match=r"lease|port|password"):
+        site.session.vault_access("srv01")
+
+
+def test_keys_that_came_later_change_no_digest_where_they_are_not_set(site: CaseSite) -> None:
+    """A trust that was signed before there were doors and copies holds on."""
+    config = site.session.site.config
+    first = ("url", "password", "user", "user_password", "ca_file", "media", "server", "path")
+    values = {key: to_json(config.vault)[key] for key in first}
+    assert register.settings_digests(config)["vault"] == fsio.sha256_bytes(fsio.canonical_json(values))
+
+
+def test_a_user_in_the_address_is_no_secret(site: CaseSite) -> None:
+    """Taken for one, `root` would be cut out of every record, or stop the run as too short."""
+    vault(site, url="sftp://root@127.0.0.1:2222//srv/{server}")
+    access = site.session.vault_access("srv01")
+    assert secrets(access) == {access["password"]}
+
+
+def test_trust_is_signed_over_the_door(site: CaseSite) -> None:
+    """Each of its keys decides who could let servers in; a site without one has the digest that it had."""
+    seen = set()
+    for door in (None, DOOR, {**DOOR, "host_key": "ssh-ed25519 BBBB"}, {**DOOR, "lease": 60}):
+        vault(site, user="{server}", **({"door": door} if door else {}))
+        seen.add(register.settings_digests(site.session.site.config)["vault"])
+    assert len(seen) == 4

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference pages name every key that the records have: site-files.md those of models.py, profile.md of profile.py."""
+"""The reference pages name every key that the records have: site-files.md those of models.py and settings.py, profile.md of profile.py."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sopctl import models, profile
+from sopctl import models, profile, settings
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference"
-PAGES = {models.__name__: "site-files.md", profile.__name__: "profile.md"}
+PAGES = {models.__name__: "site-files.md", settings.__name__: "site-files.md", profile.__name__: "profile.md"}
 KINDS = [
     kind
-    for module in (models, profile)
+    for module in (models, settings, profile)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, models.Record) and kind.__module__ == module.__name__
 ]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from sopctl import clock, fsio
 from sopctl.errors import ConfigError
-from sopctl.models import Calendar
+from sopctl.settings import Calendar
 from sopctl.worktime import WorkTime, work_time
 
 JAKARTA = ZoneInfo("Asia/Jakarta")
@@ -137,8 +137,8 @@ def test_why_a_day_is_free(day: str, kind: str) -> None:
 
 def test_holidays_have_indonesian_names_in_every_locale() -> None:
     code = (
-        "import datetime, zoneinfo\nfrom sopctl import models, worktime\n"
-        "site = worktime.work_time(models.Calendar(), zoneinfo.ZoneInfo('Asia/Jakarta'), '')\n"
+        "import datetime, zoneinfo\nfrom sopctl import settings, worktime\n"
+        "site = worktime.work_time(settings.Calendar(), zoneinfo.ZoneInfo('Asia/Jakarta'), '')\n"
         "print(site.day_kind(datetime.date(2026, 8, 17)))"
     )
     for locale in ("en_US.UTF-8", "uk_UA.UTF-8", "C"):

@@ -6,3 +6,6 @@ install -m 0600 -o sopop -g sopop /etc/soplab/operator.pub /home/sopop/.ssh/auth
 echo 'sopop ALL=(ALL:ALL) NOPASSWD: ALL' >/etc/sudoers.d/sopop
 chmod 0440 /etc/sudoers.d/sopop
 systemctl -q enable --now ssh.service
+install -d -m 0755 /var/lib/soplab
+systemd-tmpfiles --create --prefix /var/log/journal
+journalctl --flush

@@ -13,14 +13,14 @@ import pytest
 
 from sopctl import approval, targeting
 from tests.support.case_site import CaseSite, refused
-from tests.unit.attacks import duties, emergencies, files, kaltim, order, records, signatures, trusts
+from tests.unit.attacks import duties, elsewhere, emergencies, files, kaltim, order, records, signatures, trusts
 from tests.unit.attacks.forging import Attack, Spoil, Table, at_desk, emergency, lent
 from tests.unit.test_approval import FORGED
 from tests.unit.test_approval_changes import CHANGED
 
 TABLES: dict[str, Table] = {
     module.__name__.rpartition(".")[2]: module.ATTACKS
-    for module in (signatures, order, files, trusts, records, duties, emergencies, kaltim)
+    for module in (signatures, order, files, trusts, records, duties, emergencies, elsewhere, kaltim)
 }
 ALL = {f"{theme}: {name}": attack for theme, table in TABLES.items() for name, attack in table.items()}
 
@@ -43,8 +43,12 @@ def test_attack_is_refused(attack: Attack, request: pytest.FixtureRequest, capsy
         ("site", lent, "pelaksana"),
         ("site", at_desk, "pelaksana"),
         ("kaltim", lambda site: site.refile(site.papers()), "pengelola"),
+        ("site", elsewhere.beside(), "pelaksana"),
+        ("site", elsewhere.beside(f"srv02:{elsewhere.COPY}"), "pelaksana"),
+        ("site", elsewhere.in_place, "pelaksana"),
+        ("kaltim", elsewhere.chosen_in_place, "pengelola"),
     ],
-    ids=["approved", "emergency", "lent", "desk", "kaltim"],
+    ids=["approved", "emergency", "lent", "desk", "kaltim", "beside", "elsewhere", "in place", "planned in place"],
 )
 def test_true_cases_are_allowed(base: str, prepare: Spoil, person: str, request: pytest.FixtureRequest) -> None:
     """Without these, the refusals above would prove nothing."""

@@ -15,3 +15,7 @@ class ActionModule(GatedAction):
     def operation(self, args: dict[str, Any]) -> str:
         """Name of the operation these arguments ask for."""
         return f"restore.{args.get('state')}"
+
+    def takes_long(self, args: dict[str, Any]) -> bool:
+        """See :class:`GatedAction`; while the services are stopped there is nothing to watch, and no time for it."""
+        return args.get("state") not in {"swapped", "finalised", "reverted"}

@@ -15,3 +15,7 @@ class ActionModule(GatedAction):
     def operation(self, args: dict[str, Any]) -> str:
         """Name of the operation these arguments ask for."""
         return "verify"
+
+    def takes_long(self, args: dict[str, Any]) -> bool:
+        """See :class:`GatedAction`."""
+        return True

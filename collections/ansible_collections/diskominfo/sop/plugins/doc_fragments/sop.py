@@ -51,7 +51,7 @@ options:
 options:
   vault:
     description:
-      - The vault, with C(repository), C(password), and where needed C(ca_pem), C(restic) and C(lock_wait).
+      - The vault, with C(repository), C(password), and where needed C(ca_pem), C(s3_key), C(aliases), C(restic) and C(lock_wait).
       - The module's action plugin puts it in; a playbook never sets it.
     type: dict
 requirements:

@@ -100,6 +100,10 @@ class Engine(ABC):
     def scratch_place(self, size: int) -> Place:
         """The same for :meth:`scratch`."""
 
+    def loaded_bytes(self, manifest: Json) -> int:
+        """The size by which :meth:`scratch` reckons the room that it needs."""
+        return int(manifest.get("bytes") or 0)
+
     def usage(self) -> Json:
         """Who uses the live data at this moment, as far as the engine can tell: {"sessions"?, "standbys"?: int}."""
         return {}
@@ -154,6 +158,13 @@ class Engine(ABC):
     def quiesce(self, timeout: float) -> Json:
         """Fence writers out and prove that none is left; return the proof. Idempotent. SopError when not quiet."""
 
+    def reserve(self, timeout: float) -> Json:
+        """Close the live data to everybody but a dump of ours, for the safety backup of a restore in place; the proof.
+
+        :meth:`quiesce` follows, :meth:`release` undoes it. Where a fence lets our dump through they are the same.
+        """
+        return self.quiesce(timeout)
+
     @abstractmethod
     def is_quiesced(self) -> bool:
         """True when the live data is fenced."""
@@ -165,9 +176,55 @@ class Engine(ABC):
     @abstractmethod
     def swap(self, case: str) -> Json:
         """Exchange live and staged atomically (both fenced before); properties that belong to the live data's name
-        (owner, ACL, settings, comment …) are carried over; the new live data is open afterwards, the old is kept
-        closed under :meth:`before_name`. Returns identity proof {"old": ..., "new": ...}."""
+        (owner, ACL, settings, comment …) are carried over; the old data is kept closed under :meth:`before_name`. The
+        new live data stays fenced until :meth:`release`: who decides that it counts is not the engine. Returns identity
+        proof {"old": ..., "new": ...}. Idempotent."""
 
     @abstractmethod
     def revert(self, case: str) -> Json:
-        """Undo :meth:`swap`: the kept data is live again; the new data becomes the staged copy. Idempotent."""
+        """Undo :meth:`swap`: the kept data is live again (fenced until :meth:`release`); the new data becomes the staged
+        copy again, whole and closed. Idempotent."""
+
+    def require_swappable(self) -> None:  # noqa: B027  # most engines have nothing that could be in the way
+        """SopError naming what would block the exchange later (slots, foreign keys from outside, read-only server …).
+
+        Asked before anything is staged, while the service runs; changes nothing.
+        """
+
+    # -- the kept data -------------------------------------------------------------------------------------------
+
+    def kept_bytes(self, case: str) -> int:
+        """Bytes on disk of what is kept under :meth:`before_name`; 0 when nothing is kept."""
+        raise NotImplementedError(self.kind)
+
+    def drop_kept(self, case: str) -> None:
+        """Drop what is kept under :meth:`before_name`, and nothing else; nothing kept is fine. SopError unless live
+        data is there under its own name."""
+        raise NotImplementedError(self.kind)
+
+    # -- in place: where there is no room beside -----------------------------------------------------------------
+
+    def empty(self, case: str) -> None:
+        """Make the live data (fenced before) empty, keeping owner, privileges and settings: its space is free afterwards,
+        and :meth:`stage` and :meth:`swap` work as ever. Destroys data: the caller has a verified safety backup in the
+        vault. Idempotent, and safe to call again after a crash in its middle."""
+        raise NotImplementedError(self.kind)
+
+    # -- beside the live data, under a name of its own -----------------------------------------------------------
+
+    def placed(self, target: str, case: str) -> bool:
+        """Whether ``target`` is the finished copy that :meth:`place` made for ``case`` on this host."""
+        raise NotImplementedError(self.kind)
+
+    def place(self, target: str, case: str, source: DumpSource, manifest: Json) -> Json:
+        """Restore ``source`` as ``target`` (a database name, or an absolute path) and leave it open for use; the live
+        data is not touched and need not be there. SopError when ``target`` exists and is not :meth:`placed`; on any
+        failure nothing is left. Owner and privileges are the manifest's. Returns its content with checksums."""
+        raise NotImplementedError(self.kind)
+
+    def unplace(self, target: str, case: str) -> None:
+        """Drop ``target`` when it is :meth:`placed` by ``case``, and nothing else: a copy that was found to differ must
+        not be taken for the data. Nothing there is fine."""
+        raise SopError(
+            f"{target}: is not the verified backup of {case} and must not be used; drop it by hand, then run again"
+        )

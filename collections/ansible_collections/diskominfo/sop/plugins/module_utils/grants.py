@@ -21,9 +21,9 @@ from datetime import datetime, timedelta, timezone
 
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Json, SopError
 from ansible_collections.diskominfo.sop.plugins.module_utils.exchange import sync_folder
+from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import TIME_FORMAT
 from ansible_collections.diskominfo.sop.plugins.module_utils.secretfile import SecretFile
 
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 #: what an administrator lays down (role enrol); their places are no option, so that no caller can name others
 SIGNERS = "/etc/sop/grant-signers"
 USED = "/var/lib/sop/used.jsonl"
@@ -34,7 +34,7 @@ LONGEST = timedelta(minutes=15)
 #: how far the clocks of controller and host may differ
 SKEW = timedelta(minutes=2)
 #: the last step of a dataset: when it is done, the execution is finished for that dataset on this host
-LAST_STEPS = {"restore.finalised", "verify"}
+LAST_STEPS = {"restore.finalised", "restore.placed", "verify"}
 _LINE = re.compile(r'run namespaces="sop-grant" ((?:ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2})')
 AGAIN = "run it by sopctl again"
 
@@ -128,7 +128,7 @@ class Permit:
         given = params.get("grant")
         self._dataset = (params.get("dataset") or {}).get("id")
         self._service = (params.get("service") or {}).get("name")
-        self.what = f"{operation} of {self._dataset or self._service}"
+        self.what = f"{operation} of {self._dataset or self._service or params.get('case')}"
         if not isinstance(given, dict) or not isinstance(given.get("grant"), dict) or not given["grant"]:
             raise SopError(f"refused: no grant for {self.what}; run it by sopctl (case execute or schedule run)")
         self.body: Json = given["grant"]
@@ -162,7 +162,7 @@ class Permit:
     def _require_arguments(self, params: Json) -> None:
         body, wanted = self.body, {"operation": self.operation, "dataset": self._dataset, "case": params.get("case")}
         wanted |= {"service": self._service} if self._service else {}
-        wanted |= {"snapshot": params.get("snapshot")}
+        wanted |= {"snapshot": params.get("snapshot"), "to": params.get("to")}
         for key, value in wanted.items():
             if value is not None and body.get(key) != value:
                 raise SopError(f"refused: the grant's {key} is {body.get(key)!r}, not {value!r}; {AGAIN}")
@@ -238,8 +238,11 @@ class Permit:
         return None
 
     def end(self) -> None:
-        """Remember the execution as finished for this dataset, when this was its last step."""
-        if not self.enrolled or self.operation not in LAST_STEPS:
+        """Remember the execution as finished for this dataset, when this was its last step.
+
+        The proof of a safety backup is the last step of nothing: what it secures is replaced next.
+        """
+        if not self.enrolled or self.operation not in LAST_STEPS or self.body.get("safety"):
             return
         with _used() as used:
             if self._finished_at(used.lines()) is None:

@@ -1,36 +1,36 @@
 # Copyright: sopctl contributors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt)
-"""What modules share on a managed host: the lock, the grant, evidence, signals, and one way to run and to fail."""
+"""What modules share on a managed host: the grant, evidence, and one way to run and to fail."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import re
 import shutil
-import signal
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timezone
-from types import FrameType
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import DumpSource, Engine, Json, SopError
 from ansible_collections.diskominfo.sop.plugins.module_utils.engines import load_engine
-from ansible_collections.diskominfo.sop.plugins.module_utils.exchange import sync_folder
-from ansible_collections.diskominfo.sop.plugins.module_utils.grants import TIME_FORMAT, Permit
+from ansible_collections.diskominfo.sop.plugins.module_utils.grants import Permit
+from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import (
+    SIGNALS,
+    DatasetLock,
+    Journal,
+    Terminated,
+    default_state_dir,
+    ensure_state_dir,
+)
+from ansible_collections.diskominfo.sop.plugins.module_utils.progress import Meter, file_name, remove
+from ansible_collections.diskominfo.sop.plugins.module_utils.restic import s3_secrets
+from ansible_collections.diskominfo.sop.plugins.module_utils.switch import STEPS, Switch
 from ansible_collections.diskominfo.sop.plugins.module_utils.tree import TreeEngine, TreeSource
 from ansible_collections.diskominfo.sop.plugins.module_utils.vault import Stored, Vault
 
 EVIDENCE_SCHEMA = "sop-evidence/v1"
-#: seconds to wait for another run that holds the dataset on this host
-LOCK_WAIT = 5.0
-
 #: options that the module's action plugin fills in, never a playbook
 GATE_OPTIONS: Json = {"grant": {"type": "dict"}}
 VAULT_OPTIONS: Json = {"vault": {"type": "dict", "no_log": True}}
@@ -51,138 +51,6 @@ class Failed(SopError):
         self.proof = proof
 
 
-class Terminated(BaseException):
-    """A signal asked this module to end; everything on the way out undoes what is half done."""
-
-
-class Signals:
-    """Turns SIGTERM, SIGHUP and SIGINT into :class:`Terminated`, except inside :meth:`deferred`."""
-
-    def __init__(self) -> None:
-        self._hold = 0
-        self._waiting: int | None = None
-
-    def install(self) -> None:
-        """Start to listen."""
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, self._receive)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self._hold:
-            self._waiting = number
-            return
-        for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)  # a second one must not cut the cleaning short
-        raise Terminated(signal.Signals(number).name)
-
-    @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """For the few steps of an exchange: a signal is obeyed after them."""
-        self._hold += 1
-        try:
-            yield
-        finally:
-            self._hold -= 1
-        if self._waiting is not None and not self._hold:
-            self._receive(self._waiting, None)
-
-
-SIGNALS = Signals()
-
-
-def utc_now() -> str:
-    """Now, as ``2026-11-22T03:00:00Z``."""
-    return datetime.now(timezone.utc).strftime(TIME_FORMAT)
-
-
-def default_state_dir() -> str:
-    """Where locks, journals and scratch copies of this host lie."""
-    if os.geteuid() == 0:
-        return "/var/lib/sop"
-    return os.path.join(os.path.expanduser("~"), ".local", "state", "sop")
-
-
-def ensure_state_dir(path: str) -> str:
-    """Make ``path`` (0700) and return it; SopError when it cannot be made or belongs to another user."""
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        found = os.stat(path)
-    except OSError as error:
-        raise SopError(
-            f"{path}: cannot be made ({error.strerror}); run as root or set state_dir to a writable folder"
-        ) from error
-    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise SopError(f"{path}: others may write to it (or own it); give it to this user with mode 0700")
-    return path
-
-
-class DatasetLock:
-    """The one lock of a dataset on this host. The kernel lets go of it when the holder ends, however it ends."""
-
-    def __init__(self, state_dir: str, name: str, holder: str, wait: float = LOCK_WAIT) -> None:
-        self._path = os.path.join(state_dir, f"lock-{name}")
-        self._name = name
-        self._holder = holder
-        self._wait = wait
-        self._fd = -1
-
-    def __enter__(self) -> DatasetLock:
-        ensure_state_dir(os.path.dirname(self._path))
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        deadline = time.monotonic() + self._wait
-        while True:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    holder = os.pread(self._fd, 200, 0).decode("utf-8", "replace").strip()
-                    os.close(self._fd)
-                    raise SopError(
-                        f"{self._name}: another run holds this dataset here ({holder or 'unknown'}); wait for it to end"
-                    ) from None
-                time.sleep(0.2)
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{self._holder}, pid {os.getpid()}, since {utc_now()}\n".encode(), 0)
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        os.ftruncate(self._fd, 0)
-        os.close(self._fd)
-
-
-class Journal:
-    """One small JSON file of this host, written whole or not at all."""
-
-    def __init__(self, state_dir: str, name: str) -> None:
-        self._path = os.path.join(state_dir, name + ".json")
-
-    def read(self) -> Json | None:
-        """What was written last; None when nothing was, or it cannot be read as JSON."""
-        try:
-            with open(self._path, encoding="utf-8") as stream:
-                found = json.load(stream)
-        except (FileNotFoundError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
-
-    def write(self, value: Json) -> None:
-        """Replace the file, on disk when this returns."""
-        folder = ensure_state_dir(os.path.dirname(self._path))
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".journal-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(value, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, self._path)
-        sync_folder(folder)
-
-    def remove(self) -> None:
-        """Remove the file if it is there."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._path)
-
-
 class Job:
     """One call of a module: its arguments, its dataset's engine and its vault."""
 
@@ -197,12 +65,19 @@ class Job:
         self.state_dir = str(self.dataset.get("state_dir") or self.service.get("state_dir") or default_state_dir())
         self._engine: Engine | None = None
         self._vault: Vault | None = None
+        self.meter: Meter | None = None
+
+    def secrets_of(self, dataset: str) -> Json:
+        """The secrets of one dataset, where a call is about several."""
+        return dict(self._secrets.get(dataset) or {})
 
     def secret_values(self) -> set[str]:
         """Everything that must never be printed."""
         vault = self._vault_settings or {}
-        values = {value for key, value in self._secrets.items() if isinstance(value, str) and value}
+        groups = [self._secrets, *(value for value in self._secrets.values() if isinstance(value, dict))]
+        values = {value for group in groups for value in group.values() if isinstance(value, str) and value}
         values |= {vault[key] for key in ("password", "ca_pem") if isinstance(vault.get(key), str) and vault[key]}
+        values |= set(s3_secrets(vault.get("s3_key")))
         repository = vault.get("repository")
         if isinstance(repository, str) and (found := re.search(r"//([^/@]*)@", repository)):
             values |= {part for part in found.group(1).split(":", 1)[1:] if part} | {repository}
@@ -222,7 +97,30 @@ class Job:
     @property
     def name(self) -> str:
         """What the lock is named after."""
-        return str(self.dataset["id"]) if self.dataset else f"service-{self.service.get('name')}"
+        if self.dataset:
+            return str(self.dataset["id"])
+        return f"service-{self.service.get('name')}" if self.service else f"switch-{self.case}"
+
+    @property
+    def switch(self) -> Switch:
+        """The dead man's switch of the case here."""
+        granted = (self.params.get("grant") or {}).get("grant") or {}
+        return Switch(self.case, str(granted.get("site") or ""))
+
+    @contextmanager
+    def watched(self, operation: str) -> Iterator[None]:
+        """Hold the switch's lock where ``operation`` is a step that the switch watches, and the phase allows it."""
+        if operation not in STEPS and not operation.startswith("switch."):
+            yield
+            return
+        with self.switch.held(f"{self.case} {operation}"):
+            self.switch.require(operation)
+            yield
+
+    @property
+    def away(self) -> bool:
+        """Whether this host is not the dataset's: a drill host, which only proves a backup and keeps nothing of it."""
+        return bool(((self.params.get("grant") or {}).get("grant") or {}).get("drill"))
 
     @property
     def engine(self) -> Engine:
@@ -238,37 +136,53 @@ class Job:
         if self._vault is None:
             if not self._vault_settings:
                 raise SopError(f"{self.name}: no vault was given; run it by sopctl, which adds the site's vault")
-            self._vault = Vault(self._vault_settings, self.state_dir, read_only=self.check_mode)
+            self._vault = Vault(self._vault_settings, self.state_dir, read_only=self.check_mode, cache=not self.away)
         return self._vault
 
     def journal(self, prefix: str) -> Journal:
         """A journal of this dataset and case."""
         return Journal(self.state_dir, f"{prefix}-{self.name}-{self.case}")
 
+    @contextmanager
+    def metered(self, what: str, total: int, estimate: bool = False) -> Iterator[None]:
+        """Show meanwhile how many of ``total`` bytes have passed; ``estimate``: the total is no more than that."""
+        self.meter = Meter(ensure_state_dir(self.state_dir), file_name(self.name, self.case), what, total, estimate)
+        try:
+            yield
+        finally:
+            self.meter.end()
+            self.meter = None
+
     def store(self, tags: dict[str, str]) -> Stored:
         """Store the dataset's dump in the vault, with its content description."""
         engine = self.engine
         if not isinstance(engine, TreeEngine):
-            return self.vault.backup_stream(engine.dump, engine.dump_name, tags)
+            return self.vault.backup_stream(engine.dump, engine.dump_name, tags, self.meter)
         path = engine.tree_path()
-        stored = self.vault.backup_tree(path, tags)
+        stored = self.vault.backup_tree(path, tags, self.meter)
         return replace(stored, content=engine.content_of_entries(self.vault.entries(stored.snapshot, path)))
 
     def read_through(self, manifest: Json) -> None:
         """Read the dump to its end; SopError when it is not the manifest's."""
         source = self.source(manifest)
         if isinstance(source, TreeSource):
-            self.vault.read_tree(manifest["dump_snapshot"])
+            self.vault.read_tree(manifest["dump_snapshot"], self.meter)
             return
         with source.open() as stream:
             while stream.read(1 << 20):
                 pass
 
     def source(self, manifest: Json) -> DumpSource:
-        """What a restore of ``manifest``'s dump reads."""
+        """What a restore of ``manifest``'s dump reads; SopError when it is one of another engine."""
+        if manifest.get("engine") != self.engine.kind:
+            raise SopError(
+                f"{self.name}: the backup was made by engine {manifest.get('engine')!r}, the dataset's is {self.engine.kind!r}; "
+                "choose another backup or correct the register"
+            )
         if isinstance(self.engine, TreeEngine):
-            return self.vault.tree_source(manifest["dump_snapshot"], manifest["content"]["globals"]["root"])
-        return self.vault.stream_source(manifest["dump_snapshot"], self.engine.dump_name, manifest)
+            root = manifest["content"]["globals"]["root"]
+            return self.vault.tree_source(manifest["dump_snapshot"], root, self.meter)
+        return self.vault.stream_source(manifest["dump_snapshot"], self.engine.dump_name, manifest, self.meter)
 
     def settle(self) -> None:
         """Let the engine finish what a crash left open in an exchange, where it can leave something open."""
@@ -287,8 +201,32 @@ class Job:
         finally:
             self.check_mode, self._vault = False, None
 
+    def left_behind(self) -> list[str]:
+        """Scratch folders of this call that are still there, and processes that work in one."""
+        marks = (scratch_prefix(self.name), f"sop-scratch-{os.getpid()}-")
+        parents = sorted({self.state_dir, str(self.engine.scratch_place(0).path)})
+        found = [
+            os.path.join(parent, name)
+            for parent in parents
+            if os.path.isdir(parent)
+            for name in os.listdir(parent)
+            if name.startswith(marks)
+        ]
+        # whole paths: a dataset of another site, or a call in another container, may have the same name or number
+        paths = [os.path.join(parent, mark).encode() for parent in parents for mark in marks]
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as stream:
+                    command = stream.read()
+            except OSError:
+                continue
+            if any(path in command for path in paths):
+                found.append(f"process {pid}")
+        return found
+
     def remove_leftovers(self) -> None:
-        """Remove scratch copies that a killed run left (the caller holds the dataset's lock)."""
+        """Remove scratch copies and the progress that a killed run left (the caller holds the dataset's lock)."""
+        remove(os.path.join(self.state_dir, file_name(self.name, self.case)))
         prefix = scratch_prefix(self.name)
         for name in os.listdir(self.state_dir):
             if name.startswith(prefix):
@@ -329,7 +267,7 @@ def run_module(
         else:
             allowed = operation if isinstance(operation, str) else operation(job.params)
             permit = Permit(job.params, allowed)
-            with DatasetLock(job.state_dir, job.name, f"{job.case} {allowed}"):
+            with job.watched(allowed), DatasetLock(job.state_dir, job.name, f"{job.case} {allowed}"):
                 permit.require_fresh()  # waiting for the lock takes time
                 finished = permit.begin()
                 job.remove_leftovers()

@@ -65,6 +65,8 @@ TOOL_SESSION = {
 _NO_TRANSACTION_TIMEOUT = "DO $sop$ BEGIN PERFORM set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'; END $sop$;\n"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
+_NO_PASSFILE = 'password file "/dev/null"'  # libpq warns of it; it is how we say that there is none
+_DEBIAN = "/usr/lib/postgresql"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -134,7 +136,7 @@ class Stderr:
     def line(self) -> str:
         """The first error in one line, without DETAIL, CONTEXT and without the values of rows."""
         text = os.pread(self.fd, 1 << 20, 0).decode("utf-8", "replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        lines = [line.strip() for line in text.splitlines() if line.strip() and _NO_PASSFILE not in line]
         named = [line for line in lines if re.search(r"\b(error|ERROR|FATAL|PANIC)\b", line)]
         line = re.sub(r"^psql:<stdin>:\d+:\s*", "", (named or lines or ["no message"])[0])
         copied = re.match(r'(.*COPY failed for table ".*?": )(.*)$', line)
@@ -160,6 +162,7 @@ class PgClient:
         self.maintenance_db: str = connection.get("maintenance_db") or "postgres"
         self.bin_dir: str = connection.get("bin_dir") or _find_bin_dir(label)
         self.account = self._account()
+        self._tools_dir: str | None = None
 
     def _account(self) -> pwd.struct_passwd | None:
         """The OS account that client programs run as, or None for our own."""
@@ -174,14 +177,38 @@ class PgClient:
     def as_role(self, name: str, password: str, host: str | None) -> PgClient:
         """The same server as another role; ``host`` None means the same way in as ours."""
         connection = {**self.connection, "user": name, "host": host or self.connection.get("host")}
+        connection["bin_dir"] = self.tools_dir()  # the role might not be let into the maintenance database to ask
         return PgClient(connection, password, self.label)
 
     def program(self, name: str) -> str:
         """Path of a client program."""
-        path = os.path.join(self.bin_dir, name)
+        folder = self.bin_dir if name == "psql" else self.tools_dir()
+        path = os.path.join(folder, name)
         if not os.access(path, os.X_OK):
-            raise SopError(f"{self.label}: no {name} in {self.bin_dir}; install it or correct connection.bin_dir")
+            raise SopError(f"{self.label}: no {name} in {folder}; install it or correct connection.bin_dir")
         return path
+
+    def tools_dir(self) -> str:
+        """Where the programs are whose version matters: those of the server's own major, unless the plan says where."""
+        if self._tools_dir is None:
+            own = None if self.connection.get("bin_dir") else os.path.join(_DEBIAN, str(self.major()), "bin")
+            self._tools_dir = own if own and os.path.isdir(own) else self.bin_dir
+        return self._tools_dir
+
+    def tool_major(self, name: str) -> int:
+        """Major version of a client program."""
+        child = self.spawn(name, ["--version"], stdout=subprocess.PIPE)
+        out, _ = child.communicate()
+        found = re.search(rb"\) (\d+)", out)
+        if found is None:
+            raise SopError(
+                f"{self.label}: {self.program(name)} does not tell its version; reinstall PostgreSQL's client"
+            )
+        return int(found.group(1))
+
+    def major(self) -> int:
+        """Major version of the server."""
+        return int(self.query(self.maintenance_db, "SELECT current_setting('server_version_num')::int / 10000;"))
 
     def _environment(self, database: str | None, session: Json) -> dict[str, str]:
         host = self.connection.get("host") or self.connection.get("socket") or "/var/run/postgresql"
@@ -350,9 +377,22 @@ class PsqlSession:
         self.close()
 
 
+def server_programs(major: int) -> str:
+    """Where Debian has the programs of a server of ``major``."""
+    return f"{_DEBIAN}/{major}/bin"
+
+
+def server_majors() -> list[int]:
+    """The versions of which the programs of a server are here, oldest first."""
+    found = [re.fullmatch(rf"{_DEBIAN}/(\d+)/bin/postgres", path) for path in glob.glob(f"{_DEBIAN}/*/bin/postgres")]
+    return sorted(
+        int(each[1]) for each in found if each and os.access(f"{server_programs(int(each[1]))}/initdb", os.X_OK)
+    )
+
+
 def _find_bin_dir(label: str) -> str:
     """Where PostgreSQL's programs are when the plan does not say: the newest Debian one, else the PATH's."""
-    found = glob.glob("/usr/lib/postgresql/*/bin/psql")
+    found = glob.glob(f"{_DEBIAN}/*/bin/psql")
     if found:
         return os.path.dirname(max(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path)]))
     psql = shutil.which("psql", path=_PATH)

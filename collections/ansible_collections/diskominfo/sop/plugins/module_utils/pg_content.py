@@ -37,6 +37,39 @@ _LARGE_OBJECT_SUM = (
     "coalesce(sum(hashtextextended(lo.oid::text || ':' || encode(sha256(lo_get(lo.oid)), 'hex'), 0)::numeric), 0)::text"
 )
 
+# What only a superuser can make and no extension makes; a load by an ordinary role would fail at it, half way.
+_SUPERUSER_OBJECTS = """
+  SELECT i.type || ' ' || i.identity || ' (' || why || ')' AS word
+    FROM (SELECT 'pg_proc'::regclass AS class, p.oid,
+                 CASE WHEN NOT lanpltrusted THEN 'language ' || lanname WHEN proleakproof THEN 'leakproof'
+                      WHEN prosupport <> 0 THEN 'planner support' ELSE 'sets a parameter of the superuser' END AS why
+            FROM pg_proc p JOIN pg_language l ON l.oid = prolang
+           WHERE prokind <> 'a' AND (NOT lanpltrusted OR proleakproof OR prosupport <> 0 OR EXISTS (
+             SELECT FROM unnest(proconfig) c JOIN pg_settings g ON g.name = lower(split_part(c, '=', 1))
+              WHERE g.context = 'superuser'))
+          UNION ALL SELECT 'pg_proc'::regclass, aggfnoid, 'internal state' FROM pg_aggregate
+           WHERE 'internal'::regtype IN (aggtranstype, aggmtranstype)
+          UNION ALL SELECT 'pg_type'::regclass, oid, 'base type' FROM pg_type
+           WHERE (typtype = 'b' AND typinput <> 'array_in'::regproc) OR NOT typisdefined
+          UNION ALL SELECT 'pg_opclass'::regclass, oid, 'index support' FROM pg_opclass
+          UNION ALL SELECT 'pg_opfamily'::regclass, oid, 'index support' FROM pg_opfamily
+          UNION ALL SELECT 'pg_am'::regclass, oid, 'access method' FROM pg_am
+          UNION ALL SELECT 'pg_language'::regclass, oid, 'language' FROM pg_language
+          UNION ALL SELECT 'pg_ts_parser'::regclass, oid, 'parser' FROM pg_ts_parser
+          UNION ALL SELECT 'pg_ts_template'::regclass, oid, 'template' FROM pg_ts_template
+          UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, oid, 'wrapper' FROM pg_foreign_data_wrapper
+          UNION ALL SELECT 'pg_cast'::regclass, oid, 'without function' FROM pg_cast WHERE castmethod = 'b'
+          UNION ALL SELECT 'pg_transform'::regclass, oid, 'transform' FROM pg_transform
+          UNION ALL SELECT 'pg_user_mapping'::regclass, oid, 'without a password, or with a key file' FROM pg_user_mapping
+           WHERE EXISTS (SELECT FROM unnest(umoptions) o WHERE o ~ '^(password_required=f|sslcert=|sslkey=)')
+          UNION ALL SELECT 'pg_class'::regclass, ftrelid, 'reads files of the server' FROM pg_foreign_table
+            JOIN pg_foreign_server v ON v.oid = ftserver JOIN pg_foreign_data_wrapper w ON w.oid = srvfdw
+            JOIN pg_proc h ON h.oid = fdwhandler AND h.proname = 'file_fdw_handler') o,
+         LATERAL pg_identify_object(class, oid, 0) i
+   WHERE oid >= 16384 AND coalesce(i.schema, '') !~ '^pg_(temp|toast)'
+     -- 'i': made along with something else, such as the constructors of a range type
+     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = class AND d.objid = oid AND d.deptype IN ('e', 'i'))
+"""
 # One JSON object; every part is a catalogue query, no user code runs.
 _GLOBALS = """
 WITH db AS (SELECT * FROM pg_database WHERE datname = current_database()),
@@ -59,6 +92,9 @@ SELECT json_build_object(
     'locale', coalesce(to_jsonb(db) ->> 'datlocale', to_jsonb(db) ->> 'daticulocale'),
     'icu_rules', to_jsonb(db) ->> 'daticurules',
     'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = dattablespace)) FROM db),
+ 'tablespaces', (SELECT coalesce(json_agg(DISTINCT spcname), '[]') FROM pg_class JOIN pg_tablespace t ON t.oid = reltablespace
+    WHERE spcname NOT IN ('pg_default', 'pg_global')),
+ 'superuser_objects', (SELECT coalesce(json_agg(word ORDER BY word), '[]') FROM ({superuser_objects}) s),
  'public_owner', (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'public'),
  'extensions', (SELECT coalesce(json_agg(json_build_object(
     'name', extname, 'version', extversion, 'owner', pg_get_userbyid(extowner),
@@ -84,7 +120,7 @@ SELECT json_build_object(
     AND NOT (a.type = 'sequence' AND EXISTS (
           SELECT FROM pg_depend d WHERE d.classid = s.classid AND d.objid = s.objid AND d.objsubid = 0
              AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')))));
-""".replace("WITH db", "WITH RECURSIVE db")
+""".replace("WITH db", "WITH RECURSIVE db").replace("{superuser_objects}", _SUPERUSER_OBJECTS)
 
 
 def read_globals(session: PsqlSession) -> Json:

@@ -16,6 +16,7 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import (
     Stderr,
 )
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_content import read_content, read_globals
+from ansible_collections.diskominfo.sop.plugins.module_utils.pipes import widen
 
 _MAGIC = b"PGDMP"
 # An application that holds an exclusive lock makes pg_dump fail after this long instead of waiting for ever.
@@ -37,7 +38,7 @@ class PgDumpStream(DumpStream):
         try:
             self._session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
             snapshot = self._session.execute("SELECT pg_export_snapshot();").strip()
-            self._globals = read_globals(self._session)
+            self._globals = {**read_globals(self._session), "dumped_by": client.tool_major("pg_dump")}
             self._child = client.spawn(
                 "pg_dump",
                 [
@@ -56,6 +57,8 @@ class PgDumpStream(DumpStream):
             self._session.close()
             self._errors.close()
             raise
+        if self._child.stdout is not None:
+            widen(self._child.stdout)
         self._counter = threading.Thread(target=self._count, name="sop-count", daemon=True)
         self._counter.start()
 

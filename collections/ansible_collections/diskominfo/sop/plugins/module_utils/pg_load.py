@@ -170,6 +170,8 @@ class Loader:
     #: event triggers of the live database, which may come back though their function is not a superuser's; None in a
     #: throw-away server, where any may
     known_event_triggers: frozenset[str] | None = None
+    #: asks the copy the dataset's own checks, as the role that owns all of it and nothing besides
+    ask: Callable[[PgClient], list[Json]] | None = None
 
     def run(self) -> Json:
         """Load, analyse, read the content back, give everything its owner and privileges; the content."""
@@ -183,8 +185,9 @@ class Loader:
         with PsqlSession(client, self.database) as session:
             session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
             content = read_content(session, checksums=True)
+        asked = {} if self.ask is None else {"checks": self.ask(client)}
         self._hand_over(facts, toc)
-        return content
+        return {**content, **asked}
 
     def _prepare(self, facts: Json) -> set[int]:
         """What only the superuser may make: extensions and the schemas they are in. Returns those schemas' ids."""
@@ -305,19 +308,18 @@ class Loader:
             whose = bootstrap if owner == facts["bootstrap"] else quote_literal(owner)
             steps.append(f"SELECT format('ALTER SCHEMA public OWNER TO %I', {whose})\n\\gexec\n")
         # What the superuser of the source owned is in no owners' list (PostgreSQL keeps no dependency on it).
-        steps.append(f"SELECT format('REASSIGN OWNED BY {role} TO %I', {bootstrap})\n\\gexec\n")
+        whose = f"{quote_literal(self.role.name)}, {bootstrap}"
+        steps.append(f"SELECT format('REASSIGN OWNED BY %I TO %I', {whose})\n\\gexec\n")
         steps += self._replay(toc.privileges, PRIVILEGE_STATEMENTS)
         steps += [f"DROP OWNED BY {role};", "COMMIT;"]
         self.admin.execute(self.database, "\n".join(steps))
-        if toc.superuser:
-            late = [entry for entry in facts["owners"] if entry["type"] in _LATE]
-            steps = [
-                "BEGIN;",
-                *self._replay(toc.superuser, OBJECT_STATEMENTS),
-                self._owners(late),
-                self._guard(),
-                "COMMIT;",
-            ]
+        # All owners before the first event trigger: its function would run as the superuser at the next change.
+        steps = []
+        for lines, kind in ((toc.superuser, "publication"), (toc.event_triggers, "event trigger")):
+            late = [entry for entry in facts["owners"] if entry["type"] == kind]
+            steps += [*self._replay(lines, OBJECT_STATEMENTS), self._owners(late)] if lines else []
+        if steps:
+            steps = ["BEGIN;", *steps, self._guard(), "COMMIT;"]
             self.admin.execute(self.database, "\n".join(steps))
 
     def _replay(self, lines: list[str], allowed: Any) -> list[str]:

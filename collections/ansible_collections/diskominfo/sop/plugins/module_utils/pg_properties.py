@@ -13,6 +13,7 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import (
     quote_literal,
     sql,
 )
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_database import is_own_setting
 
 _PRIVILEGES = ("CREATE", "CONNECT", "TEMPORARY")
 #: settings whose value is a list of names, each quoted by itself (PostgreSQL's GUC_LIST_QUOTE)
@@ -100,9 +101,10 @@ def carry_over_sql(database: str, old: Json, new: Json) -> list[str]:
     for entry in new["settings"]:
         if entry["role"] is not None:
             steps.append(f"ALTER ROLE {quote_ident(entry['role'])} IN DATABASE {name} RESET ALL;")
-    for entry in old["settings"]:
+    for entry in old["settings"]:  # but for notes of ours, which are about the old database
         who = f"DATABASE {name}" if entry["role"] is None else f"ROLE {quote_ident(entry['role'])} IN DATABASE {name}"
-        steps += [f"ALTER {who} SET {setting_sql(setting)};" for setting in entry["config"]]
+        wanted = [setting for setting in entry["config"] if not is_own_setting(setting)]
+        steps += [f"ALTER {who} SET {setting_sql(setting)};" for setting in wanted]
     for label in old["labels"]:
         steps.append(
             f"SECURITY LABEL FOR {quote_ident(label['provider'])} ON DATABASE {name} "

@@ -3,7 +3,7 @@
 """Which entries of a dump an ordinary role loads, and which statements the superuser may run from it.
 
 A dump is text that its author controls. The superuser therefore runs no statement from it but grants, security labels,
-publications and event triggers, each recognised word by word.
+publications, event triggers and comments on extensions, each recognised word by word.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.engine import SopEr
 
 # Kinds of entries, by the beginning of their description in `pg_restore --list`.
 _PRIVILEGES = ("ACL ", "DEFAULT ACL ", "SECURITY LABEL ")
-_SUPERUSER_KINDS = ("EVENT TRIGGER", "PUBLICATION")
 _ABSENT_KINDS = ("EXTENSION", "SUBSCRIPTION", "DATABASE")  # made beforehand, or never brought back by a restore
 _ENTRY = re.compile(r"^(\d+); (\d+) (\d+) (.*)$")
 
@@ -28,7 +27,7 @@ PRIVILEGE_STATEMENTS = re.compile(
     r"|ALTER DEFAULT PRIVILEGES FOR ROLE |(RE)?SET SESSION AUTHORIZATION\b"
     r"|SECURITY LABEL FOR \S+ ON (?!ROLE|DATABASE|TABLESPACE)"
 )
-OBJECT_STATEMENTS = re.compile(r"(CREATE|ALTER|COMMENT ON) (EVENT TRIGGER|PUBLICATION) ")
+OBJECT_STATEMENTS = re.compile(r"(CREATE|ALTER|COMMENT ON) (EVENT TRIGGER|PUBLICATION) |COMMENT ON EXTENSION ")
 # Session settings with which pg_restore begins its output; ours are the same or stricter, so they are left out.
 _PREAMBLE = re.compile(r"SET \w+ = (on|off|0|\w+|'_'|\"_\")$|SELECT pg_catalog\.set_config\('_', '_', false\)$")
 # What could make PostgreSQL see other borders than we do has no token: $-quotes, /* comments, psql's backslash and
@@ -49,6 +48,8 @@ class Toc:
         self.ordinary: list[str] = []
         self.privileges: list[str] = []
         self.superuser: list[str] = []
+        #: the very last: once they are there, whatever the superuser makes or changes runs their functions
+        self.event_triggers: list[str] = []
         for line in listing.splitlines():
             entry = _ENTRY.match(line)
             if entry is None:
@@ -57,7 +58,9 @@ class Toc:
             about = text[len("COMMENT - ") :] if text.startswith("COMMENT - ") else text
             if text.startswith(_PRIVILEGES):
                 self.privileges.append(line)
-            elif about.startswith(tuple(f"{kind} " for kind in _SUPERUSER_KINDS)):
+            elif about.startswith("EVENT TRIGGER "):
+                self.event_triggers.append(line)
+            elif about.startswith("PUBLICATION ") or (about is not text and about.startswith("EXTENSION ")):
                 self.superuser.append(line)
             elif not (
                 about.startswith(tuple(f"{kind} " for kind in _ABSENT_KINDS))

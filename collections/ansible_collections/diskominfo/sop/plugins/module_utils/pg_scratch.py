@@ -15,17 +15,22 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from ansible_collections.diskominfo.sop.plugins.module_utils.checks import LIMIT_S, results
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import DumpSource, Json, SopError
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import (
     PgClient,
     PsqlSession,
     Stderr,
     quote_ident,
+    server_majors,
+    server_programs,
     sigterm_raises,
 )
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_content import read_globals
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_database import create_database
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_fitness import globals_of, require_readable
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_load import Loader, LoadRole
-from ansible_collections.diskominfo.sop.plugins.module_utils.pg_stage import SPACE_RESERVE, SpaceGuard, create_database
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_stage import SPACE_RESERVE, SpaceGuard
 
 _PARENT = "/var/tmp"  # noqa: S108 (mkdtemp makes a 0700 directory in it; /tmp is often memory)
 _NAME = re.compile(r"^sop-scratch-(\d+)-")
@@ -121,11 +126,14 @@ def _initdb(client: PgClient, data: str, user: str) -> None:
 
 
 @contextlib.contextmanager
-def _server(client: PgClient, data: str, socket: str) -> Iterator[None]:
+def _server(client: PgClient, data: str, socket: str, major: int) -> Iterator[None]:
     """The running server; an immediate stop at the end, or when our process dies in any way."""
     errors = Stderr()
     arguments = ["-D", data, "-k", socket]
-    for name, value in _SETTINGS.items():
+    settings = dict(_SETTINGS)
+    if major >= 17:
+        settings["event_triggers"] = "off"  # one at login would run what the dump's author wrote as the superuser
+    for name, value in settings.items():
         arguments += ["-c", f"{name}={value}"]
     child = client.spawn("postgres", arguments, stderr=errors.fd, death=signal.SIGQUIT)
     try:
@@ -155,6 +163,27 @@ def _create_roles(client: PgClient, facts: Json) -> None:
         client.execute(client.maintenance_db, f"CREATE ROLE {quote_ident(role['name'])} NOLOGIN {kind};")
 
 
+def _with_programs(client: PgClient, facts: Json) -> PgClient:
+    """The client with the programs that a scratch server is made of: those of the dump's version, else of the next newer one.
+
+    No server need run here: a drill host may have the programs alone.
+    """
+    if client.connection.get("bin_dir"):
+        return client
+    wanted = max(int(facts.get("major") or 0), int(facts.get("dumped_by") or 0))
+    found = server_majors()
+    if not found and os.access(os.path.join(client.bin_dir, "postgres"), os.X_OK):
+        return PgClient({**client.connection, "bin_dir": client.bin_dir}, None, client.label)
+    fitting = [major for major in found if major >= wanted]
+    if not fitting:
+        there = f"only of {', '.join(map(str, found))}" if found else "none at all"
+        raise SopError(
+            f"{client.label}: the dump is of PostgreSQL {wanted}, and this host has the server programs (initdb, postgres) "
+            f"{there}; install postgresql-{wanted} here, or set connection.bin_dir"
+        )
+    return PgClient({**client.connection, "bin_dir": server_programs(min(fitting))}, None, client.label)
+
+
 def scratch_guard(label: str, dataset: Json) -> SpaceGuard:
     """The guard of the directory that proofs by restore are made in."""
     parent = dataset.get("scratch_dir") or _PARENT
@@ -165,25 +194,36 @@ def scratch_guard(label: str, dataset: Json) -> SpaceGuard:
 def scratch_content(client: PgClient, dataset: Json, source: DumpSource, manifest: Json) -> Iterator[Json]:
     """Load ``source`` into a private server and yield its content with checksums and its globals."""
     label = client.label
-    try:
-        facts: Json = manifest["content"]["globals"]
-        bootstrap, database = facts["bootstrap"], facts["database"]
-    except (KeyError, TypeError):
-        raise SopError(f"{label}: the manifest of this dump has no globals of a PostgreSQL database") from None
+    facts = globals_of(label, manifest)
+    bootstrap, database = facts["bootstrap"], facts["database"]
+    client = _with_programs(client, facts)
+    require_readable(client, manifest, client.tool_major("postgres"))
     parent = dataset.get("scratch_dir") or _PARENT
     account = _account(label, client.connection.get("os_user"))
     guard = scratch_guard(label, dataset)
     guard.require(int(manifest.get("bytes") or 0))
     with sigterm_raises(), _directory(label, parent, account) as path:
-        connection = {"socket": path, "user": bootstrap, "os_user": account, "bin_dir": client.bin_dir}
+        connection = {"socket": path, "user": bootstrap, "os_user": account, "bin_dir": client.tools_dir()}
         admin = PgClient(connection, None, label)
         data = os.path.join(path, "data")
         _initdb(admin, data, bootstrap)
-        with _server(admin, data, path):
+        with _server(admin, data, path, client.tool_major("postgres")):
             _create_roles(admin, facts)
             role = LoadRole.create(admin, "sop_scratch_load")
             create_database(admin, "scratch", role.name, database, None)
-            content = Loader(admin, role, "scratch", source, manifest, False, guard.check).run()
+            loader = Loader(admin, role, "scratch", source, manifest, False, guard.check)
+            loader.ask = lambda client: results(dataset, lambda query: _answer(client, query))
+            content = loader.run()
             with PsqlSession(admin, "scratch") as session:
                 globals_ = read_globals(session)
             yield {**content, "globals": globals_}
+
+
+def _answer(client: PgClient, query: str) -> str:
+    """A check's first value as text."""
+    with PsqlSession(client, "scratch") as session:
+        session.execute(f"BEGIN READ ONLY; SET LOCAL statement_timeout = '{LIMIT_S}s';")
+        # a comment at the query's end ends with its line
+        asked = f"SELECT answer::text FROM ({query}\n) AS asked(answer) LIMIT 1"  # noqa: S608  # it is the register's
+        answer = session.query(f"SELECT to_json(({asked}));")
+    return "" if answer is None else str(answer)

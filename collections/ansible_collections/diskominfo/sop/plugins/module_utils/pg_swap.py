@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Json, SopError
+from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import Journal
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import (
     PgClient,
     PsqlSession,
@@ -15,8 +16,14 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import (
     quote_literal,
     sql,
 )
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_database import (
+    case_name,
+    complete_mark,
+    database_facts,
+    is_half_dropped,
+)
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_properties import carry_over_sql, read_properties
-from ansible_collections.diskominfo.sop.plugins.module_utils.pg_stage import case_name, complete_mark, database_facts
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_standby import Standbys
 
 _ATTEMPTS = 5
 _POLL_S = 0.05
@@ -32,11 +39,15 @@ def fence_sql(name: str) -> str:
 
 
 class Fence:
-    """Keeps everybody out of the live database."""
+    """Keeps everybody out of the live database.
 
-    def __init__(self, client: PgClient, live: str) -> None:
+    ``state_dir``: where the host remembers the connection limit that :meth:`narrow` puts aside.
+    """
+
+    def __init__(self, client: PgClient, live: str, state_dir: str | None = None) -> None:
         self.client = client
         self.live = live
+        self._limit = Journal(state_dir, f"limit-{client.label}") if state_dir else None
 
     def _facts(self) -> Json:
         facts = database_facts(self.client, self.live)
@@ -50,10 +61,47 @@ class Fence:
 
     def lift(self) -> None:
         """Open it again."""
+        self._widen()
         if self.closed():
             self.client.execute(
                 self.client.maintenance_db, f"ALTER DATABASE {quote_ident(self.live)} ALLOW_CONNECTIONS true;"
             )
+
+    def narrow(self, timeout: float) -> Json:
+        """Let in superusers only, whom a connection limit does not bind; end all other sessions; the proof."""
+        self.refuse_blockers()
+        if self._limit is None:
+            raise SopError(f"{self.client.label}: no state_dir to remember the connection limit in; report this")
+        if self._limit.read() is None:  # written before the limit is changed, so that a crash loses nothing
+            self._limit.write({"limit": int(self._facts()["datconnlimit"])})
+        deadline = time.monotonic() + timeout
+        while True:
+            self.client.execute(
+                self.client.maintenance_db,
+                f"ALTER DATABASE {quote_ident(self.live)} ALLOW_CONNECTIONS true CONNECTION LIMIT 0;\n"
+                f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = {quote_literal(self.live)};",
+            )
+            proof = self._proof()
+            if proof["sessions"] == 0:
+                return proof
+            if time.monotonic() > deadline:
+                self.lift()
+                raise SopError(
+                    f"{self.client.label}: {proof['sessions']} sessions come back to {self.live} within {timeout:g} s "
+                    f"({', '.join(proof['who'])}); superusers use it, stop what they belong to and run again"
+                )
+            time.sleep(_POLL_S)
+
+    def _widen(self) -> None:
+        """Give the connection limit back that :meth:`narrow` put aside."""
+        kept = self._limit.read() if self._limit is not None else None
+        if kept is None or self._limit is None:
+            return
+        self.client.execute(
+            self.client.maintenance_db,
+            f"ALTER DATABASE {quote_ident(self.live)} CONNECTION LIMIT {int(kept['limit'])};",
+        )
+        self._limit.remove()
 
     def _blockers(self) -> Json:
         blockers: Json = self.client.query(
@@ -92,7 +140,10 @@ class Fence:
                 self.client.execute(self.client.maintenance_db, fence_sql(self.live))
                 proof = self._proof()
                 if proof["sessions"] == 0 and proof["prepared"] == 0 and proof["fenced"]:
-                    return proof
+                    self._widen()  # the fence is what keeps everybody out from here on
+                    standbys = Standbys(self.client)
+                    ended = standbys.end_sessions(self.live, deadline)
+                    return {**proof, "ended_on_standbys": ended, "standbys_unlisted": standbys.unlisted()}
                 if time.monotonic() > deadline:
                     raise SopError(
                         f"{self.client.label}: {proof['sessions']} sessions and {proof['prepared']} prepared "
@@ -139,7 +190,8 @@ class Swap:
         if database_facts(self.client, self.before) is not None:
             return "swapped"
         shadow = database_facts(self.client, self.shadow)
-        return "staged" if shadow is not None and shadow["comment"] == complete_mark(self.case) else "absent"
+        complete = shadow is not None and shadow["comment"] == complete_mark(self.case)
+        return "staged" if shadow is not None and complete and not is_half_dropped(shadow) else "absent"
 
     def _identity(self, old_name: str, new_name: str, started: float | None) -> Json:
         sides = {}
@@ -226,7 +278,6 @@ class Swap:
             f"ALTER DATABASE {shadow} RENAME TO {live};",
             *carry_over_sql(self.live, old, new),
             f"ALTER DATABASE {before} ALLOW_CONNECTIONS false;",
-            f"ALTER DATABASE {live} ALLOW_CONNECTIONS true;",
         ]
 
     def _back_steps(self, _session: PsqlSession) -> list[str]:
@@ -236,5 +287,5 @@ class Swap:
             f"ALTER DATABASE {before} RENAME TO {live};",
             f"COMMENT ON DATABASE {shadow} IS {quote_literal(complete_mark(self.case))};",
             f"ALTER DATABASE {shadow} ALLOW_CONNECTIONS false IS_TEMPLATE false;",
-            f"ALTER DATABASE {live} ALLOW_CONNECTIONS true;",
+            f"ALTER DATABASE {live} ALLOW_CONNECTIONS false;",
         ]

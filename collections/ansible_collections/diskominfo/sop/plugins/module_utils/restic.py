@@ -8,6 +8,7 @@ What is stored in a vault and what counts there is decided in ``vault.py``; this
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import shutil
@@ -16,11 +17,13 @@ import subprocess
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import IO
 
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Json, SopError
 from ansible_collections.diskominfo.sop.plugins.module_utils.secretfile import SecretFile
+from ansible_collections.diskominfo.sop.plugins.module_utils.vault_notice import full_notice
 
 PROGRAM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: seconds in which a reading restic may take its lock away
@@ -31,19 +34,23 @@ RETRY_GRACE = 20.0
 LOCK_WAIT = 120.0
 PR_SET_PDEATHSIG = 1
 
+#: told how many bytes restic has worked through, and of how many as far as it knows
+Status = Callable[[int, "int | None"], None]
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
-#: (reason, pattern in restic's lower-cased error text), first match wins
+#: (reason, pattern in restic's lower-cased error text), first match wins; an HTTP status stands in (), a bare number may be
+#: a part of the vault's path
 _CAUSES = (
     ("locked", r"already locked"),
     ("password", r"wrong password|no key found"),
-    ("full", r"no space left on device|disk quota exceeded|quota exceeded|insufficient storage|\b507\b"),
-    ("refused", r"\b401\b|unauthorized"),
-    ("denied", r"permission denied|read-only file system|operation not permitted|\b403\b|forbidden"),
+    ("full", r"no space left on device|disk quota exceeded|quota exceeded|insufficient storage|\(507\)"),
+    ("refused", r"\(401\)|unauthorized|signature we calculated|access key id you provided"),
+    ("denied", r"permission denied|read-only file system|operation not permitted|\(403\)|forbidden"),
     (
         "unreachable",
         r"connection re(fused|set)|no such host|i/o timeout|network is unreachable|no route to host|broken pipe"
-        r"|unexpected eof|: eof\b|server misbehaving|connection timed out|handshake|\b50[0234]\b|context deadline"
+        r"|unexpected eof|: eof\b|server misbehaving|connection timed out|handshake|\(50[0234]\)|context deadline"
         r"|connection closed|server closed|no recent network activity|input/output error",
     ),
     ("certificate", r"x509|certificate"),
@@ -60,6 +67,11 @@ _NEXT_STEP = {
     "certificate": "the vault's TLS certificate is not trusted; give the authority that signed it (ca_pem)",
     "absent": "there is no vault at this place; make it with vault_repository first",
 }
+
+_OVER_QUOTA = (
+    "the vault is full for this server ({:.1f} MB used of {:.1f} MB that it may use); nothing was stored that counts, have "
+    "the vault's administrator raise its quota or forget old backups, and run again"
+)
 
 
 class VaultError(SopError):
@@ -83,6 +95,11 @@ def without_credentials(repository: str) -> str:
     return re.sub(r"(?<=//)[^/@]*@", "", repository)
 
 
+def s3_secrets(key: str | None) -> list[str]:
+    """What must never be shown of an S3 key, which is a file of AWS credentials with the secret last."""
+    return [key.rstrip().rpartition(" = ")[2]] if key else []
+
+
 def die_with_parent(parent: int) -> None:
     """In a new child: be killed when the thread that started us ends, however it ends."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -93,11 +110,19 @@ def die_with_parent(parent: int) -> None:
 class Child:
     """A running restic. Its two output streams are drained all the time, so that it never stalls on us."""
 
-    def __init__(self, restic: Restic, process: subprocess.Popen[bytes], secrets: list[SecretFile], raw: bool) -> None:
+    def __init__(
+        self,
+        restic: Restic,
+        process: subprocess.Popen[bytes],
+        secrets: list[SecretFile],
+        raw: bool,
+        status: Status | None = None,
+    ) -> None:
         self.restic = restic
         self.process = process
         self.summary: bytes = b""
         self._secrets = secrets
+        self._status = status
         self._errors: deque[str] = deque(maxlen=30)
         self._first_retry = 0.0
         self._threads = [threading.Thread(target=self._drain_errors, daemon=True)]
@@ -112,6 +137,14 @@ class Child:
         for line in stdout:
             if b'"summary"' in line:
                 self.summary = line
+            elif self._status and line.startswith(b'{"message_type":"status"'):
+                self._tell(line, self._status)
+
+    def _tell(self, line: bytes, status: Status) -> None:
+        with suppress(ValueError, TypeError):  # the words of another version of restic are no reason to fail
+            found = json.loads(line)
+            total = found.get("total_bytes")
+            status(int(found.get("bytes_done", 0)), int(total) if total else None)
 
     def _drain_errors(self) -> None:
         stderr = self.process.stderr
@@ -170,11 +203,13 @@ class Child:
 class Restic:
     """The restic program against one vault.
 
-    ``vault`` is {"repository", "password", "ca_pem"?, "restic"?}; ``state_dir`` holds restic's cache for vaults that
-    are reached over a network; ``read_only`` leaves no lock in the vault and no cache on the host (check mode).
+    ``vault`` is {"repository", "password", "ca_pem"?, "s3_key"?, "aliases"?, "restic"?}; ``aliases`` are ids of snapshots that
+    lie there under others, since they were brought back from a copy; ``state_dir`` holds restic's cache for vaults that
+    are reached over a network; ``read_only`` leaves no lock in the vault and no cache on the host (check mode). ``cache``
+    false leaves no cache either.
     """
 
-    def __init__(self, vault: Json, state_dir: str, read_only: bool = False) -> None:
+    def __init__(self, vault: Json, state_dir: str, read_only: bool = False, cache: bool = True) -> None:
         for key in ("repository", "password"):
             if not isinstance(vault.get(key), str) or not vault[key] or "\n" in vault[key]:
                 raise SopError(
@@ -184,9 +219,12 @@ class Restic:
         self.label = without_credentials(self.repository)
         self._password: str = vault["password"]
         self._ca_pem: str | None = vault.get("ca_pem")
+        self._s3_key: str | None = vault.get("s3_key")
+        self._aliases: dict[str, str] = vault.get("aliases") or {}
         self._program = self._find(vault.get("restic") or "restic")
         self._state_dir = state_dir
         self._read_only = read_only
+        self._cache = cache
         self.lock_wait = float(vault.get("lock_wait", LOCK_WAIT))
 
     @staticmethod
@@ -198,24 +236,42 @@ class Restic:
             )
         return found
 
+    def keeps_holes(self) -> bool:
+        """Whether this restic can restore sparse files as such (0.15 and later)."""
+        found = re.match(r"restic (\d+)\.(\d+)", self.run(["version"]).decode("utf-8", "replace"))
+        return found is not None and (int(found[1]), int(found[2])) >= (0, 15)
+
     def scrub(self, text: str) -> str:
         """``text`` without any secret of this vault."""
-        for secret in (self._password, self.repository):
-            text = text.replace(secret, "***" if secret == self._password else self.label)
+        for secret in (self._password, self.repository, *s3_secrets(self._s3_key)):
+            text = text.replace(secret, self.label if secret == self.repository else "***")
         return without_credentials(text)
 
     def error(self, text: str, code: int) -> VaultError:
         """restic's error text as one line with the next step."""
         reason = classify(text, code)
+        if reason == "unreachable" and "500 Internal Server Error" in text:
+            told = full_notice(self.repository, self._ca_pem)
+            if told is not None:
+                return VaultError("full", f"vault {self.label}: {_OVER_QUOTA.format(*(size / 1e6 for size in told))}")
         lines = [line for line in self.scrub(text).splitlines() if line.strip() and "github.com/" not in line]
         cause = next((line for line in lines if line.startswith("Fatal:")), lines[-1] if lines else f"exit code {code}")
         cause = cause.replace("Fatal: ", "", 1)[:300]
+        if reason == "other" and code < 0:
+            message = f"restic was killed by signal {-code} (out of memory?); what it had not finished does not count, run again"
+            return VaultError(reason, f"vault {self.label}: {message}")
         if reason == "other":
             return VaultError(reason, f"vault {self.label}: restic exited {code} ({cause})")
         return VaultError(reason, f"vault {self.label}: {_NEXT_STEP[reason]} (restic: {cause})")
 
-    def spawn(self, args: list[str], stdin: int | IO[bytes] = subprocess.DEVNULL, raw: bool = False) -> Child:
-        """Start restic; ``raw``: the caller reads ``process.stdout`` itself."""
+    def spawn(
+        self,
+        args: list[str],
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        raw: bool = False,
+        status: Status | None = None,
+    ) -> Child:
+        """Start restic; ``raw``: the caller reads ``process.stdout`` itself; ``status`` is told of a backup's progress."""
         secrets = [SecretFile(self._password.encode()), SecretFile(self.repository.encode())]
         env = {
             "PATH": PROGRAM_PATH,
@@ -223,9 +279,13 @@ class Restic:
             "LC_ALL": "C.UTF-8",
             "RESTIC_PASSWORD_FILE": secrets[0].path,
             "RESTIC_REPOSITORY_FILE": secrets[1].path,
-            "RESTIC_PROGRESS_FPS": "0.1",
+            "RESTIC_PROGRESS_FPS": "1" if status else "0.1",
         }
-        command = [self._program, *self._global_options(secrets), *args]
+        options = self._global_options(secrets)
+        if self._s3_key:
+            secrets.append(SecretFile(self._s3_key.encode()))
+            env["AWS_SHARED_CREDENTIALS_FILE"] = secrets[-1].path
+        command = [self._program, *options, *(self._aliases.get(arg, arg) for arg in args)]
         parent = os.getpid()
         try:
             process = subprocess.Popen(
@@ -243,13 +303,13 @@ class Restic:
             for secret in secrets:
                 secret.close()
             raise
-        return Child(self, process, secrets, raw)
+        return Child(self, process, secrets, raw, status)
 
     def _global_options(self, secrets: list[SecretFile]) -> list[str]:
         options = ["--no-cache"]
         if self._read_only:
             options.append("--no-lock")
-        elif re.match(r"(rest|sftp|s3|b2|rclone|swift|azure|gs):", self.repository):
+        elif self._cache and re.match(r"(rest|sftp|s3|b2|rclone|swift|azure|gs):", self.repository):
             options = ["--cache-dir", os.path.join(self._state_dir, "restic-cache")]
         if self._ca_pem:
             secrets.append(SecretFile(self._ca_pem.encode()))

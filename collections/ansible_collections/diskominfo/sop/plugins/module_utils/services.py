@@ -7,14 +7,20 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+import time
+import urllib.error
+import urllib.request
 from abc import ABC, abstractmethod
 
+from ansible_collections.diskominfo.sop.plugins.module_utils import holds
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Json, SopError
-from ansible_collections.diskominfo.sop.plugins.module_utils.host import Journal
+from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import Journal, utc_now
 from ansible_collections.diskominfo.sop.plugins.module_utils.restic import PROGRAM_PATH
 
 #: seconds that one command of a service manager may take
 COMMAND_TIMEOUT = 300.0
+#: seconds to wait for a health address, unless the register says otherwise
+HEALTH_TIMEOUT = 60.0
 
 
 def run_command(name: str, argv: list[str]) -> tuple[int, str]:
@@ -61,9 +67,24 @@ class Service(ABC):
         """True when something could still bring the stopped service back."""
         return False
 
+    def is_stopping(self) -> bool:
+        """True while it was told to stop and has not yet."""
+        return False
+
+    def is_starting(self) -> bool:
+        """True while it is on its way up, also for the second time: one that crashes again and again is never up."""
+        return False
+
+    def units(self) -> list[str]:
+        """What has to be held down with it: systemd units; none where nothing can bring it back."""
+        return []
+
+    def hold(self) -> None:  # noqa: B027  # where nothing can bring it back there is nothing to hold
+        """Keep the stopped service down."""
+
     @abstractmethod
-    def start(self) -> None:
-        """Start it; SopError when the manager refuses."""
+    def start(self, wait: bool = True) -> None:
+        """Start it; SopError when the manager refuses. Without ``wait`` the manager is told, and may do it later."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -94,44 +115,53 @@ class SystemdService(Service):
         self._triggers = properties.get("TriggeredBy", "").split()
 
     def _show(self, unit: str) -> dict[str, str]:
-        argv = ["systemctl", "show", "--property=LoadState,ActiveState,TriggeredBy", unit]
-        try:
-            done = subprocess.run(
-                argv, capture_output=True, text=True, check=False, env={"PATH": PROGRAM_PATH, "LC_ALL": "C"}
-            )
-        except OSError as error:
-            raise SopError(
-                f"service {self.name}: systemctl cannot be run ({error.strerror}); use the manager command"
-            ) from error
-        if done.returncode != 0:
-            raise SopError(
-                f"service {self.name}: systemctl show exited {done.returncode} ({done.stderr.strip()[:200]})"
-            )
-        return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        output = holds.systemctl("show", "--property=LoadState,ActiveState,TriggeredBy", unit)
+        return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+    def _state(self, unit: str) -> str:
+        return self._show(unit).get("ActiveState", "")
 
     def _active(self, unit: str) -> bool:
-        return self._show(unit).get("ActiveState") not in {"inactive", "failed"}
+        return self._state(unit) not in {"inactive", "failed"}
 
     def is_running(self) -> bool:
         return self._active(self.unit)
 
+    def is_stopping(self) -> bool:
+        return self._state(self.unit) == "deactivating"
+
+    def is_starting(self) -> bool:
+        return self._state(self.unit) == "activating"
+
     def may_return(self) -> bool:
         return any(self._active(trigger) for trigger in self._triggers)
+
+    def units(self) -> list[str]:
+        return [self.unit, *self._triggers]
+
+    def hold(self) -> None:
+        holds.hold(self.units())
 
     def stop(self) -> None:
         active = [trigger for trigger in self._triggers if self._active(trigger)]
         # a call that is repeated after a crash finds the triggers stopped: keep what the first one saw
         known = (self.journal.read() or {}).get("triggers", [])
-        self.journal.write({"triggers": sorted({*known, *active})})
+        self.journal.write({**(self.journal.read() or {}), "triggers": sorted({*known, *active})})
+        self.hold()
         if active:
             self._must(["systemctl", "stop", *active])
-        self._must(["systemctl", "stop", self.unit])
+        # whoever calls waits, and no longer than it may: a unit that will not stop would block systemctl itself
+        self._must(["systemctl", "stop", "--no-block", self.unit])
 
-    def start(self) -> None:
+    def start(self, wait: bool = True) -> None:
+        if self.is_stopping():  # it was told to stop, did not come to it, and would keep the start waiting for ever
+            holds.systemctl("kill", "--kill-who=all", "--signal=KILL", self.unit, check=False)
+        holds.release(self.units())
         triggers = [each for each in (self.journal.read() or {}).get("triggers", []) if each in self._triggers]
+        later = [] if wait else ["--no-block"]
         if triggers:
-            self._must(["systemctl", "start", *triggers])
-        self._must(["systemctl", "start", self.unit])
+            self._must(["systemctl", "start", *later, *triggers])
+        self._must(["systemctl", "start", *later, self.unit])
         self.journal.remove()
 
 
@@ -147,8 +177,9 @@ class CommandService(Service):
     def is_running(self) -> bool:
         return run_command(self.name, self._argv("status"))[0] == 0
 
-    def start(self) -> None:
+    def start(self, wait: bool = True) -> None:  # noqa: ARG002  # a command returns when it is done, or leaves a daemon behind
         self._must(self._argv("start"))
+        self.journal.remove()
 
     def stop(self) -> None:
         self._must(self._argv("stop"))
@@ -167,3 +198,49 @@ def load_service(settings: Json, journal: Journal) -> Service:
             f"service {settings['name']}: manager {manager!r} is unknown; one of {', '.join(sorted(MANAGERS))}"
         )
     return MANAGERS[manager](settings, journal)
+
+
+def wait_healthy(name: str, url: str, timeout: float) -> str:
+    """Poll ``url`` until it answers 200 and return when that was; SopError with the last answer otherwise."""
+    if not url.startswith(("http://", "https://")):
+        raise SopError(f"service {name}: health url {url!r} is not http or https; correct the register")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            with opener.open(url, timeout=min(5.0, max(0.5, timeout))) as answer:
+                if answer.status == 200:
+                    return utc_now()
+                last = f"status {answer.status}"
+        except urllib.error.HTTPError as error:
+            last = f"status {error.code}"
+        except OSError as error:
+            last = str(error)
+        if time.monotonic() >= deadline:
+            raise SopError(
+                f"service {name}: runs, but {url} was not healthy within {timeout:.0f} s ({last}); look at its log"
+            )
+        time.sleep(0.1)
+
+
+def wait_running(service: Service, wanted: bool, timeout: float) -> None:
+    """Wait until the service runs or does not; SopError when it does not come to that."""
+    deadline = time.monotonic() + timeout
+    while service.is_running() != wanted or (
+        service.is_stopping() or service.is_starting() if wanted else service.may_return()
+    ):
+        if time.monotonic() >= deadline:
+            word = "started" if wanted else "stopped"
+            raise SopError(f"service {service.name}: not {word} after {timeout:.0f} s; look at its log, then run again")
+        time.sleep(0.1)
+
+
+def healthy_at(settings: Json, longest: float | None = None) -> str | None:
+    """When the service's health address answered 200; None where the register names none. SopError when it does not."""
+    health = settings.get("health") or {}
+    if not health.get("url"):
+        return None
+    timeout = float(health.get("timeout") or HEALTH_TIMEOUT)
+    return wait_healthy(
+        str(settings["name"]), str(health["url"]), timeout if longest is None else min(timeout, longest)
+    )

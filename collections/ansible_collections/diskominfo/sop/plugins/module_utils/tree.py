@@ -3,29 +3,24 @@
 """What a folder holds: entries, their totals and digests that do not depend on the order of reading.
 
 An entry is described by what both a walk of the disk and the vault's own listing can say (path, type, size, mode,
-owner, modification time); only a walk adds contents, link targets, hard links and extended attributes.
+owner, modification time). What only a walk can say is in ``tree_scan.py``.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import stat
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ansible_collections.diskominfo.sop.plugins.module_utils.engine import DumpSource, Engine, Json, SopError
+from ansible_collections.diskominfo.sop.plugins.module_utils.engine import DumpSource, Engine, Json
 
 #: how many differing entries an error names
 NAMED_DIFFERENCES = 3
-_CHUNK = 1 << 20
-_HOLE_BLOCK = 1 << 16
-_FALLOC_KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
-_TABLES = {"file": "files", "dir": "directories", "symlink": "links"}
-
-_libc = ctypes.CDLL(None, use_errno=True)
+TABLES = {"file": "files", "dir": "directories", "symlink": "links"}
+SPECIAL = "special"
 
 
 class Sum:
@@ -47,7 +42,10 @@ class Sum:
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing in a tree. ``path`` is relative to the tree's root ("." is the root); ``mtime`` is in nanoseconds."""
+    """One thing in a tree. ``path`` is relative to the tree's root ("." is the root); times are in nanoseconds.
+
+    ``ctime`` changes with every change of anything: who sees the same one sees the same thing. A restored copy has another.
+    """
 
     path: str
     kind: str
@@ -56,11 +54,12 @@ class Entry:
     uid: int
     gid: int
     mtime: int
+    ctime: int = field(default=0, compare=False)
 
     @property
     def table(self) -> str:
         """The line of the totals that counts this entry."""
-        return _TABLES.get(self.kind, "special")
+        return TABLES.get(self.kind, SPECIAL)
 
     def digest_input(self) -> bytes:
         """Everything the vault's listing can also say."""
@@ -86,7 +85,7 @@ class TreeEngine(Engine):
 
     @abstractmethod
     def content_of_entries(self, entries: Iterator[Entry]) -> Json:
-        """Content of what the vault has just stored, by the vault's own listing."""
+        """Content of what the vault has just stored, by the vault's own listing and what the disk still shows of it."""
 
 
 def listed_name(name: bytes) -> str:
@@ -111,30 +110,36 @@ def kind_of(mode: int) -> str:
     return "irregular"
 
 
-def walk(root: str) -> Iterator[tuple[bytes, Entry, os.stat_result]]:
+def walk(root: str, changing: bool = False) -> Iterator[tuple[bytes, Entry, os.stat_result]]:
     """Each thing below ``root`` (root first) as (absolute path, entry, stat); links are not followed.
 
-    Sockets are left out, as the vault leaves them out.
+    Sockets are left out, as the vault leaves them out; with ``changing`` also what vanishes meanwhile.
     """
     base = os.fsencode(root)
     pending = [base]
     while pending:
         path = pending.pop()
-        found = os.lstat(path)
+        try:
+            found = os.lstat(path)
+            below = os.listdir(path) if stat.S_ISDIR(found.st_mode) else []
+        except (FileNotFoundError, NotADirectoryError):
+            if changing:
+                continue
+            raise
         kind = kind_of(found.st_mode)
         if kind == "socket":
             continue
         relative = listed_name(os.path.relpath(path, base)) if path != base else "."
         size = found.st_size if kind == "file" else 0
         mode = stat.S_IMODE(found.st_mode)
-        yield path, Entry(relative, kind, size, mode, found.st_uid, found.st_gid, found.st_mtime_ns), found
-        if kind == "dir":
-            pending.extend(os.path.join(path, name) for name in os.listdir(path))
+        times = (found.st_mtime_ns, found.st_ctime_ns)
+        yield path, Entry(relative, kind, size, mode, found.st_uid, found.st_gid, *times), found
+        pending.extend(os.path.join(path, name) for name in below)
 
 
 def content_of(entries: Iterator[Entry], root: str) -> Json:
     """Totals and metadata digest of ``entries``, without checksums of contents."""
-    totals = dict.fromkeys((*_TABLES.values(), "special"), 0)
+    totals = dict.fromkeys((*TABLES.values(), SPECIAL), 0)
     metadata = Sum()
     size = 0
     for entry in entries:
@@ -142,83 +147,12 @@ def content_of(entries: Iterator[Entry], root: str) -> Json:
         size += entry.size
         if entry.path != ".":  # the root's own properties belong to the live name, not to the data
             metadata.add(entry.digest_input())
-    return _content({name: {"rows": rows, "checksum": None} for name, rows in totals.items()}, metadata, size, root)
+    return content({name: {"rows": rows, "checksum": None} for name, rows in totals.items()}, metadata, size, root)
 
 
-def _content(tables: Json, metadata: Sum, size: int, root: str) -> Json:
+def content(tables: Json, metadata: Sum, size: int, root: str) -> Json:
+    """A content dictionary as :class:`Engine` describes it."""
     return {"tables": tables, "globals": {"metadata": metadata.hex(), "root": root}, "bytes": size}
-
-
-def scan(root: str, checksums: bool, shown_root: str | None = None) -> Json:
-    """Content of the folder ``root`` on disk; SopError when a thing cannot be read."""
-    shown = shown_root or root
-    if not checksums:
-        try:
-            return content_of((entry for _path, entry, _stat in walk(root)), shown)
-        except OSError as error:
-            raise _unreadable(error) from error
-    sums = {name: Sum() for name in (*_TABLES.values(), "special")}
-    metadata = Sum()
-    hard_links: dict[tuple[int, int], list[str]] = {}
-    size = 0
-    try:
-        for path, entry, found in walk(root):
-            if entry.path != ".":
-                metadata.add(entry.digest_input())
-            size += entry.size
-            if entry.kind == "file" and found.st_nlink > 1:
-                hard_links.setdefault((found.st_dev, found.st_ino), []).append(entry.path)
-            sums[entry.table].add(_full_description(path, entry, found))
-    except OSError as error:
-        raise _unreadable(error) from error
-    rows = {name: total.members for name, total in sums.items()}
-    for group in hard_links.values():
-        if len(group) > 1:
-            sums["files"].add(repr(("hard links", sorted(group))).encode())
-    tables = {name: {"rows": rows[name], "checksum": total.hex()} for name, total in sums.items()}
-    return _content(tables, metadata, size, shown)
-
-
-def _unreadable(error: OSError) -> SopError:
-    return SopError(f"{os.fsdecode(error.filename or '')}: cannot be read ({error.strerror}); nothing was concluded")
-
-
-def _full_description(path: bytes, entry: Entry, found: os.stat_result) -> bytes:
-    if entry.path == ".":
-        return b"root"
-    parts: list[object] = [os.fsencode(entry.path), entry.kind, entry.size, entry.mode, entry.uid, entry.gid]
-    parts += [entry.mtime, attributes(path)]
-    if entry.kind == "file":
-        parts.append(file_digest(path))
-    elif entry.kind == "symlink":
-        parts.append(os.readlink(path))
-    elif entry.kind in {"dev", "chardev"}:
-        parts.append(found.st_rdev)
-    return repr(parts).encode()
-
-
-def attributes(path: bytes) -> list[tuple[str, bytes]]:
-    """Extended attributes (access lists are among them), sorted."""
-    try:
-        names = os.listxattr(path, follow_symlinks=False)
-    except OSError:
-        return []
-    found = []
-    for name in sorted(names):
-        try:
-            found.append((name, os.getxattr(path, name, follow_symlinks=False)))
-        except OSError:  # an attribute only its owner may read
-            found.append((name, b"?"))
-    return found
-
-
-def file_digest(path: bytes) -> str:
-    """SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def differences(expected: Iterator[Entry], root: str) -> list[str]:
@@ -241,29 +175,3 @@ def differences(expected: Iterator[Entry], root: str) -> list[str]:
         if len(named) >= NAMED_DIFFERENCES:
             return named
     return named + [f"{path!r} is missing" for path in list(wanted)[: NAMED_DIFFERENCES - len(named)]]
-
-
-def dig_holes(root: str) -> None:
-    """Give back the blocks of zeros in large files: older restic restores sparse files at their full size."""
-    for path, entry, found in walk(root):
-        if entry.kind == "file" and entry.size >= _HOLE_BLOCK and found.st_blocks * 512 >= entry.size:
-            _dig_file(path, found)
-
-
-def _dig_file(path: bytes, found: os.stat_result) -> None:
-    zeros = bytes(_HOLE_BLOCK)
-    dug = False
-    with open(path, "r+b", buffering=0) as stream:
-        offset = 0
-        while chunk := stream.read(_HOLE_BLOCK):
-            if chunk == zeros:
-                length = ctypes.c_int64(_HOLE_BLOCK)
-                if (
-                    _libc.fallocate64(stream.fileno(), _FALLOC_KEEP_SIZE_PUNCH_HOLE, ctypes.c_int64(offset), length)
-                    != 0
-                ):
-                    break  # the file system has no holes
-                dug = True
-            offset += len(chunk)
-    if dug:
-        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))

@@ -15,6 +15,7 @@ import os
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import IO, cast
@@ -25,6 +26,8 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.engine import (
     Json,
     SopError,
 )
+from ansible_collections.diskominfo.sop.plugins.module_utils.pipes import widen
+from ansible_collections.diskominfo.sop.plugins.module_utils.progress import Meter, bytes_written
 from ansible_collections.diskominfo.sop.plugins.module_utils.restic import Child, Restic, VaultError
 from ansible_collections.diskominfo.sop.plugins.module_utils.tree import Entry, TreeSource
 
@@ -69,8 +72,8 @@ def tag_value(snapshot: Json, key: str) -> str:
 class Vault:
     """One restic repository as seen from one host."""
 
-    def __init__(self, vault: Json, state_dir: str, read_only: bool = False) -> None:
-        self.restic = Restic(vault, state_dir, read_only)
+    def __init__(self, vault: Json, state_dir: str, read_only: bool = False, cache: bool = True) -> None:
+        self.restic = Restic(vault, state_dir, read_only, cache)
         self.label = self.restic.label
 
     def repository_id(self) -> str:
@@ -91,23 +94,27 @@ class Vault:
 
     # -- writing ------------------------------------------------------------------------------------------------
 
-    def backup_stream(self, open_dump: Callable[[], DumpStream], filename: str, tags: dict[str, str]) -> Stored:
+    def backup_stream(
+        self, open_dump: Callable[[], DumpStream], filename: str, tags: dict[str, str], meter: Meter | None = None
+    ) -> Stored:
         """Store the dump that ``open_dump`` starts. When the connection to the vault breaks, one new dump is tried."""
         try:
-            return self._backup_stream_once(open_dump, filename, tags)
+            return self._backup_stream_once(open_dump, filename, tags, meter)
         except VaultError as error:
             if error.reason not in {"unreachable", "locked"}:
                 raise
         self.restic.run(["snapshots", "--json", "--tag", "sop-kind=none"])  # waits for locks; says so when still broken
-        return self._backup_stream_once(open_dump, filename, tags)
+        return self._backup_stream_once(open_dump, filename, tags, meter)
 
-    def _backup_stream_once(self, open_dump: Callable[[], DumpStream], filename: str, tags: dict[str, str]) -> Stored:
+    def _backup_stream_once(
+        self, open_dump: Callable[[], DumpStream], filename: str, tags: dict[str, str], meter: Meter | None
+    ) -> Stored:
         args = ["backup", "--json", "--stdin", "--stdin-filename", filename, *_tag_options(tags)]
         child = self.restic.spawn(args, stdin=subprocess.PIPE)
         dump: DumpStream | None = None
         try:
             dump = open_dump()
-            size, sha256 = self._feed(dump, child)
+            size, sha256 = self._feed(dump, child, meter)
             content = dump.finish()  # only now does the dump count; restic still waits for more
             cast("IO[bytes]", child.process.stdin).close()
             child.wait()
@@ -126,26 +133,31 @@ class Vault:
             )
         return Stored(self._full_id(summary, tags), size, sha256, content)
 
-    def _feed(self, dump: DumpStream, child: Child) -> tuple[int, str]:
+    def _feed(self, dump: DumpStream, child: Child, meter: Meter | None) -> tuple[int, str]:
+        if meter:
+            meter.again()
         digest = hashlib.sha256()
         size = 0
         stdin = cast("IO[bytes]", child.process.stdin)
+        widen(stdin)
         try:
             while chunk := dump.read(_CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
                 stdin.write(chunk)
+                if meter:
+                    meter.add(len(chunk))
             stdin.flush()
         except BrokenPipeError:
             child.wait()
             raise VaultError("other", f"vault {self.label}: restic stopped reading the dump; run again") from None
         return size, digest.hexdigest()
 
-    def backup_tree(self, path: str, tags: dict[str, str]) -> Stored:
+    def backup_tree(self, path: str, tags: dict[str, str], meter: Meter | None = None) -> Stored:
         """Store the folder ``path``; a thing in it that cannot be read fails the whole."""
         args = ["backup", "--json", *_tag_options(tags), "--", path]
         for attempt in (1, 2):
-            child = self.restic.spawn(args)
+            child = self.restic.spawn(args, status=meter.reached if meter else None)
             try:
                 child.wait()
                 break
@@ -247,50 +259,56 @@ class Vault:
         finally:
             child.close()
 
-    def read_tree(self, snapshot: str) -> None:
+    def read_tree(self, snapshot: str, meter: Meter | None = None) -> None:
         """Read a folder's dump to its end, so that every byte of it is checked."""
         child = self.restic.spawn(["dump", snapshot, "/"], raw=True)
         try:
-            while cast("IO[bytes]", child.process.stdout).read(_CHUNK):
-                pass
+            while chunk := cast("IO[bytes]", child.process.stdout).read(_CHUNK):
+                if meter:
+                    meter.add(len(chunk))
             child.wait()
         finally:
             child.close()
 
-    def stream_source(self, snapshot: str, filename: str, manifest: Json) -> DumpSource:
+    def stream_source(self, snapshot: str, filename: str, manifest: Json, meter: Meter | None = None) -> DumpSource:
         """The dump as a stream that checks its own length and digest at the end."""
-        return StreamSource(self, snapshot, filename, manifest)
+        return StreamSource(self, snapshot, filename, manifest, meter)
 
-    def tree_source(self, snapshot: str, root: str) -> TreeSource:
+    def tree_source(self, snapshot: str, root: str, meter: Meter | None = None) -> TreeSource:
         """The folder ``root`` as it lies in ``snapshot``."""
-        return VaultTree(self, snapshot, root)
+        return VaultTree(self, snapshot, root, meter)
 
 
 class StreamSource(DumpSource):
     """A dump in the vault; each :meth:`open` starts a new restic."""
 
-    def __init__(self, vault: Vault, snapshot: str, filename: str, manifest: Json) -> None:
+    def __init__(self, vault: Vault, snapshot: str, filename: str, manifest: Json, meter: Meter | None = None) -> None:
         self._vault = vault
         self._snapshot = snapshot
         self._filename = filename
         self._manifest = manifest
+        self._meter = meter
 
     def open(self) -> IO[bytes]:
         """A fresh stream of the whole dump."""
         child = self._vault.restic.spawn(["dump", self._snapshot, "/" + self._filename], raw=True)
-        reader = _CheckedReader(child, self._vault.label, int(self._manifest["bytes"]), str(self._manifest["sha256"]))
+        size, sha256 = int(self._manifest["bytes"]), str(self._manifest["sha256"])
+        reader = _CheckedReader(child, self._vault.label, size, sha256, self._meter)
         return io.BufferedReader(reader, _CHUNK)
 
 
 class _CheckedReader(io.RawIOBase):
     """restic's output. The end of it is given only when restic exited 0 and the bytes are the manifest's."""
 
-    def __init__(self, child: Child, label: str, size: int, sha256: str) -> None:
+    def __init__(self, child: Child, label: str, size: int, sha256: str, meter: Meter | None = None) -> None:
         self._child = child
         self._label = label
         self._left = size
         self._sha256 = sha256
         self._digest = hashlib.sha256()
+        self._meter = meter
+        if meter:
+            meter.again()
 
     def readable(self) -> bool:
         return True
@@ -299,6 +317,8 @@ class _CheckedReader(io.RawIOBase):
         read = cast("IO[bytes]", self._child.process.stdout).readinto(buffer)  # type: ignore[attr-defined]  # BufferedReader
         self._left -= read
         self._digest.update(buffer[:read])
+        if self._meter:
+            self._meter.add(read)
         if read == 0:
             self._child.wait()
             if self._left != 0 or self._digest.hexdigest() != self._sha256:
@@ -316,10 +336,11 @@ class _CheckedReader(io.RawIOBase):
 class VaultTree(TreeSource):
     """A folder in the vault."""
 
-    def __init__(self, vault: Vault, snapshot: str, root: str) -> None:
+    def __init__(self, vault: Vault, snapshot: str, root: str, meter: Meter | None = None) -> None:
         self._vault = vault
         self._snapshot = snapshot
         self._root = root
+        self._meter = meter
 
     def entries(self) -> Iterator[Entry]:
         """What the vault says the folder held."""
@@ -327,9 +348,13 @@ class VaultTree(TreeSource):
 
     def restore(self, target: str) -> None:
         """Restore below ``target``; restic makes the whole absolute path again there."""
-        child = self._vault.restic.spawn(["restore", self._snapshot, "--target", target])
+        # older restic says nothing while it restores, and looking through a large folder again and again costs too much
+        holes = ["--sparse"] if self._vault.restic.keeps_holes() else []
+        child = self._vault.restic.spawn(["restore", self._snapshot, *holes, "--target", target])
+        watched = self._meter.sampled(lambda: bytes_written(child.process.pid)) if self._meter else nullcontext()
         try:
-            child.wait()
+            with watched:
+                child.wait()
         finally:
             child.close()
         self.path = os.path.join(target, self._root.lstrip("/"))
@@ -360,7 +385,7 @@ def _summary(child: Child) -> Json:
 
 
 def _entry(node: Json, root: str) -> Entry:
-    go_mode = int(node["mode"])
+    go_mode = int(node.get("mode", 0))  # left out where it is 0
     mode = go_mode & 0o777
     for go_bit, bit in _GO_SPECIAL_MODES:
         if go_mode & go_bit:
@@ -368,7 +393,8 @@ def _entry(node: Json, root: str) -> Entry:
     path = os.path.relpath(node["path"], root)
     size = int(node.get("size", 0)) if node["type"] == "file" else 0
     uid, gid = int(node.get("uid", 0)), int(node.get("gid", 0))
-    return Entry(path, str(node["type"]), size, mode, uid, gid, nanoseconds(str(node["mtime"])))
+    times = (nanoseconds(str(node[key])) for key in ("mtime", "ctime"))
+    return Entry(path, str(node["type"]), size, mode, uid, gid, *times)
 
 
 def nanoseconds(text: str) -> int:

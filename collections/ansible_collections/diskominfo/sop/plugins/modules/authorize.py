@@ -22,7 +22,7 @@ options:
   playbook:
     description: What the play does.
     type: str
-    choices: [backup, plan, restore]
+    choices: [backup, clean, plan, restore]
     required: true
 attributes:
   check_mode:

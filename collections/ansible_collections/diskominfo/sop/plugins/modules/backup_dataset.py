@@ -31,6 +31,11 @@ options:
     description: Name of the backup by the site's rule.
     type: str
     required: true
+  passed_over:
+    description: Snapshots of dumps of this period that a proof has refuted; they do not count, and another one is made.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -56,7 +61,7 @@ sop_evidence:
     reused: false
 """
 
-from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Json
+from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Json, SopError
 from ansible_collections.diskominfo.sop.plugins.module_utils.host import (
     CASE_OPTIONS,
     DATASET_OPTIONS,
@@ -66,8 +71,8 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.host import (
     Job,
     evidence,
     run_module,
-    utc_now,
 )
+from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import utc_now
 from ansible_collections.diskominfo.sop.plugins.module_utils.vault import MANIFEST_SCHEMA, Counted
 
 
@@ -93,6 +98,16 @@ def result(manifest: Json, manifest_snapshot: str, reused: bool) -> Json:
     return {"changed": not reused, "diff": diff, "sop_evidence": proof}
 
 
+def is_safety(job: Job) -> bool:
+    """Whether this stores what a restore in place is about to replace."""
+    return bool(((job.params.get("grant") or {}).get("grant") or {}).get("safety"))
+
+
+def made_room(job: Job) -> bool:
+    """Whether the live data is closed for good since its safety backup. Until then people may have worked on meanwhile."""
+    return bool(job.switch.phase == "in_place" or job.switch.read().get("emptied"))
+
+
 def would_back_up(job: Job, version: str) -> Json:
     """Result of check mode when a dump is due."""
     proof = evidence(
@@ -113,14 +128,22 @@ def work(job: Job) -> Json:
     # a check goes before the first real run too, when the vault is still to be made
     absent = job.check_mode and not job.vault.ensure_repository(create=False)[0]
     counted = [] if absent else job.vault.counted(dataset, period)
-    if counted:
+    counted = [each for each in counted if each.snapshot not in (job.params["passed_over"] or [])]
+    if counted and (not is_safety(job) or made_room(job)):
         return reused(job, counted[-1])
-    version = str(job.engine.describe()["version"])
+    if is_safety(job) and job.switch.read().get("emptied"):
+        raise SopError(
+            f"{job.name}: the live data made room already and its safety backup of period {period} is not in this vault; "
+            "nothing was stored, find the vault that has it"
+        )
+    facts = job.engine.describe()
+    version = str(facts["version"])
     if job.check_mode:
         return would_back_up(job, version)
     tags = {"sop-dataset": dataset, "sop-period": period, "sop-case": job.case, "sop-name": name}
     started = utc_now()
-    stored = job.store({**tags, "sop-kind": "dump"})
+    with job.metered("backup", int(facts["bytes"]), estimate=True):
+        stored = job.store({**tags, "sop-kind": "dump"})
     manifest = {
         "schema": MANIFEST_SCHEMA,
         "dataset": dataset,
@@ -151,6 +174,7 @@ def main() -> None:
         **SECRET_OPTIONS,
         "period": {"type": "str", "required": True},
         "name": {"type": "str", "required": True},
+        "passed_over": {"type": "list", "elements": "str", "default": []},
     }
     run_module(options, work, "backup")
 

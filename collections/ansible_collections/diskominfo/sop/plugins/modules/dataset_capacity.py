@@ -95,8 +95,8 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.host import (
     Job,
     evidence,
     run_module,
-    utc_now,
 )
+from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import utc_now
 
 
 def work(job: Job) -> Json:

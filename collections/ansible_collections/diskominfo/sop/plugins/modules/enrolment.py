@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Lays down C(/etc/sop/grant-signers), the public key that grants must be signed by, and C(/var/lib/sop/used.jsonl), the
     host's own list of what was done on it. From then on the other modules refuse what that key has not signed.
-  - It is the one changing module that needs no grant, because it lays down what checks them. The server's administrator
+  - It needs no grant, because it lays down what checks them. The server's administrator
     runs it, once.
 author: sopctl contributors (@diskominfo)
 extends_documentation_fragment:
@@ -58,13 +58,11 @@ import binascii
 import hashlib
 import os
 import re
-import tempfile
-from contextlib import suppress
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.diskominfo.sop.plugins.module_utils import grants
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Json, SopError
-from ansible_collections.diskominfo.sop.plugins.module_utils.exchange import sync_folder
+from ansible_collections.diskominfo.sop.plugins.module_utils.exchange import sync_folder, write_file
 from ansible_collections.diskominfo.sop.plugins.module_utils.host import evidence, one_line
 
 
@@ -114,19 +112,7 @@ def write(line: str) -> None:
     folder = os.path.dirname(grants.SIGNERS)
     os.makedirs(folder, mode=0o755, exist_ok=True)
     os.chmod(folder, 0o755)  # noqa: S103  # a public key; modules of ordinary users must see that the host is enrolled
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".grant-signers-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            os.fchmod(stream.fileno(), 0o644)
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, grants.SIGNERS)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    sync_folder(folder)
+    write_file(grants.SIGNERS, line)
 
 
 def bring(params: Json, check_mode: bool) -> Json:

@@ -22,9 +22,11 @@ extends_documentation_fragment:
   - diskominfo.sop.sop.changes
 options:
   state:
-    description: V(quiesced), proven to have no writer; V(released), open again.
+    description:
+      - V(quiesced), proven to have no writer; V(released), open again.
+      - V(reserved), closed to everybody but a dump of ours, for the safety backup of a restore in place.
     type: str
-    choices: [quiesced, released]
+    choices: [quiesced, released, reserved]
     required: true
   timeout:
     description: Seconds to wait for the last writer to leave.
@@ -61,8 +63,8 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.host import (
     Job,
     evidence,
     run_module,
-    utc_now,
 )
+from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import utc_now
 
 
 def work(job: Job) -> Json:
@@ -72,16 +74,20 @@ def work(job: Job) -> Json:
     before = engine.is_quiesced()
     started = utc_now()
     proof: Json = {}
-    if wanted == "quiesced":
+    if wanted != "released":
         changed = not before
+        made_room = (
+            before and job.switch.phase == "in_place"
+        )  # then the safety backup is there, and nobody needs to get in
+        close = engine.quiesce if wanted == "quiesced" or made_room else engine.reserve
         if not job.check_mode:
-            proof = engine.quiesce(job.params["timeout"])
+            proof = close(job.params["timeout"])
     else:
         changed = before and fences
         if not job.check_mode:
             engine.release()
     word = {True: "quiesced", False: "released"}
-    after = before if not changed else wanted == "quiesced"
+    after = before if not changed else wanted != "released"
     return {
         "changed": changed,
         "diff": {"before": f"state: {word[before]}\n", "after": f"state: {word[after]}\n"},
@@ -103,7 +109,7 @@ def main() -> None:
         **DATASET_OPTIONS,
         **GATE_OPTIONS,
         **SECRET_OPTIONS,
-        "state": {"type": "str", "choices": ["quiesced", "released"], "required": True},
+        "state": {"type": "str", "choices": ["quiesced", "released", "reserved"], "required": True},
         "timeout": {"type": "float", "default": 30},
     }
     run_module(options, work, operation)

@@ -59,78 +59,55 @@ sop_evidence:
     healthy_at: "2026-11-22T03:00:05Z"
 """
 
-import time
-import urllib.error
-import urllib.request
-
-from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Json, SopError
+from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Json
 from ansible_collections.diskominfo.sop.plugins.module_utils.host import (
     CASE_OPTIONS,
     GATE_OPTIONS,
     Job,
     evidence,
     run_module,
-    utc_now,
 )
-from ansible_collections.diskominfo.sop.plugins.module_utils.services import Service, load_service
-
-HEALTH_TIMEOUT = 60.0
-
-
-def wait_healthy(name: str, url: str, timeout: float) -> str:
-    """Poll ``url`` until it answers 200 and return when that was; SopError with the last answer otherwise."""
-    if not url.startswith(("http://", "https://")):
-        raise SopError(f"service {name}: health url {url!r} is not http or https; correct the register")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            with opener.open(url, timeout=min(5.0, max(0.5, timeout))) as answer:
-                if answer.status == 200:
-                    return utc_now()
-                last = f"status {answer.status}"
-        except urllib.error.HTTPError as error:
-            last = f"status {error.code}"
-        except OSError as error:
-            last = str(error)
-        if time.monotonic() >= deadline:
-            raise SopError(
-                f"service {name}: runs, but {url} was not healthy within {timeout:.0f} s ({last}); look at its log"
-            )
-        time.sleep(0.1)
+from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import utc_now
+from ansible_collections.diskominfo.sop.plugins.module_utils.services import (
+    Service,
+    healthy_at,
+    load_service,
+    wait_running,
+)
 
 
-def wait_running(service: Service, wanted: bool, timeout: float) -> None:
-    """Wait until the service runs or does not; SopError when it does not come to that."""
-    deadline = time.monotonic() + timeout
-    while service.is_running() != wanted or (not wanted and service.may_return()):
-        if time.monotonic() >= deadline:
-            word = "started" if wanted else "stopped"
-            raise SopError(f"service {service.name}: not {word} after {timeout:.0f} s; look at its log, then run again")
-        time.sleep(0.1)
+def stopped_since(service: Service, now: bool) -> str:
+    """Since when it is down: a run that was broken off may have stopped it, and the form counts from there."""
+    kept = service.journal.read() or {}
+    if now or not kept.get("stopped_at"):
+        kept["stopped_at"] = utc_now()
+        service.journal.write(kept)
+    return str(kept["stopped_at"])
 
 
 def work(job: Job) -> Json:
     """Bring the service to the wanted state."""
     service = load_service(job.service, job.journal("service"))
     wanted = job.params["state"] == "started"
-    running = service.is_running()
+    running = service.is_running() and not (wanted and service.is_stopping())
     changed = running != wanted or (not wanted and service.may_return())
-    at = healthy_at = None
+    at = healthy = None
     if not job.check_mode:
         if changed:
             (service.start if wanted else service.stop)()
+        elif not wanted:  # one that does not run could be started by anybody while the data is exchanged
+            service.hold()
         wait_running(service, wanted, job.params["timeout"])
-        at = utc_now()
-        health = job.service.get("health") or {}
-        if wanted and health.get("url"):
-            healthy_at = wait_healthy(service.name, str(health["url"]), float(health.get("timeout") or HEALTH_TIMEOUT))
+        at = utc_now() if wanted else stopped_since(service, changed)
+        healthy = healthy_at(job.service) if wanted else None
+        if wanted and job.switch.phase == "committed":  # people work on the new data: no switch takes it back any more
+            job.switch.write({**job.switch.read(), "served": True})
     word = {True: "started", False: "stopped"}
     return {
         "changed": changed,
         "diff": {"before": f"state: {word[running]}\n", "after": f"state: {word[wanted]}\n"},
         "sop_evidence": evidence(
-            "service", service=service.name, state=job.params["state"], at=at, healthy_at=healthy_at, was=word[running]
+            "service", service=service.name, state=job.params["state"], at=at, healthy_at=healthy, was=word[running]
         ),
     }
 

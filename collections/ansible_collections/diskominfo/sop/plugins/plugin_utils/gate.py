@@ -12,13 +12,16 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
+from ansible_collections.diskominfo.sop.plugins.plugin_utils.watch import Watch
 
 GATE = "SOPCTL_GATE"
 NEVER_GIVEN = ("grant", "vault", "secrets")
+UNDONE = "what it had not finished does not count"
 HOW = "Changes run inside sopctl only: sopctl case execute CASE --as PERSON, or sopctl schedule run --due --as PERSON."
 
 
@@ -28,20 +31,30 @@ def ask_gate(question: dict[str, Any]) -> dict[str, Any]:
     if not path:
         return {"allowed": False, "reasons": ["no sopctl holds a run open"]}
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(120)
-            connection.connect(path)
-            connection.sendall(json.dumps(question, default=str).encode() + b"\n")
-            data = b""
-            while not data.endswith(b"\n"):
-                piece = connection.recv(65536)
-                if not piece:
-                    break
-                data += piece
-        answer: dict[str, Any] = json.loads(data)
+        answer: dict[str, Any] = json.loads(_exchange(path, question, 120))
     except (OSError, ValueError) as error:
         return {"allowed": False, "reasons": [f"the sopctl that held this run open does not answer ({error})"]}
     return answer
+
+
+def tell_gate(message: dict[str, Any]) -> None:
+    """Tell the live sopctl how far a task has come. Nothing depends on it, so nothing is said when it is not heard."""
+    with suppress(OSError, ValueError):
+        _exchange(os.environ[GATE], message, 5)
+
+
+def _exchange(path: str, question: dict[str, Any], seconds: float) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(seconds)
+        connection.connect(path)
+        connection.sendall(json.dumps(question, default=str).encode() + b"\n")
+        data = b""
+        while not data.endswith(b"\n"):
+            piece = connection.recv(65536)
+            if not piece:
+                break
+            data += piece
+    return data
 
 
 class GatedAction(ActionBase):
@@ -55,6 +68,15 @@ class GatedAction(ActionBase):
     def operation(self, args: dict[str, Any]) -> str:
         """Name of the operation these arguments ask for."""
         raise NotImplementedError
+
+    def takes_long(self, args: dict[str, Any]) -> bool:  # noqa: ARG002  (a module's own plugin looks at them)
+        """Whether the module moves a dump and says meanwhile how far it has come."""
+        return False
+
+    def _watch(self, host: str, args: dict[str, Any]) -> AbstractContextManager[object]:
+        if self._task.check_mode or not self.takes_long(args):
+            return nullcontext()
+        return Watch(self, host, args.get("dataset") or {}, str(args.get("case")), tell_gate)
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task."""
@@ -93,10 +115,13 @@ class GatedAction(ActionBase):
             return {**result, "failed": True, "msg": message}
         private = {key: answer[key] for key in ("grant", *self.TAKES) if answer.get(key) is not None}
         result["sop_host"] = host  # a failure's event names the delegating host only
+        if isinstance(args.get("dataset"), dict):
+            result["sop_dataset"] = str(args["dataset"].get("id"))
         try:
-            result.update(
-                self._execute_module(module_name=module, module_args={**args, **private}, task_vars=variables)
-            )
+            with self._watch(host, args):
+                result.update(
+                    self._execute_module(module_name=module, module_args={**args, **private}, task_vars=variables)
+                )
         except AnsibleConnectionFailure as error:
             if not self._task.delegate_to:
                 raise
@@ -105,7 +130,27 @@ class GatedAction(ActionBase):
         evidence = result.get("sop_evidence")
         if isinstance(evidence, dict):
             evidence["host"] = host
+            if "dataset" in evidence and isinstance(
+                args.get("dataset"), dict
+            ):  # a host speaks of no other than it was asked of
+                evidence["dataset"] = args["dataset"].get("id")
+        if result.get("_ansible_parsed") is False and (ended := _ended(result)):
+            result["msg"] = (
+                f"{where}: the module {ended}; see the host's journal (out of memory?), then run again: {UNDONE}"
+            )
+            # as a module's own answer has it: a failure is told of its dataset
+            result["invocation"] = {"module_args": args}
         return result
+
+
+def _ended(result: dict[str, Any]) -> str:
+    """How a module ended that gave no answer: killed, or cut off from us; "" where what it printed tells more."""
+    code = int(result.get("rc") or 0)
+    number = -code if code < 0 else code - 128
+    if 0 < number < 65:
+        return f"was killed on the host (signal {number})"
+    said = f"{result.get('module_stdout') or ''}{result.get('module_stderr') or ''}"
+    return "" if said.strip() else "ended on the host without an answer"
 
 
 def _name(args: dict[str, Any]) -> str:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from ansible_collections.diskominfo.sop.plugins.module_utils.engine import Engine, Json, SopError
 from ansible_collections.diskominfo.sop.plugins.module_utils.engines.files import FilesEngine
+from ansible_collections.diskominfo.sop.plugins.module_utils.engines.mariadb import MariadbEngine
 from ansible_collections.diskominfo.sop.plugins.module_utils.engines.postgresql import PostgresqlEngine
 from ansible_collections.diskominfo.sop.plugins.module_utils.engines.sqlite import SqliteEngine
 
-ENGINES: dict[str, type[Engine]] = {engine.kind: engine for engine in (FilesEngine, PostgresqlEngine, SqliteEngine)}
+ENGINES: dict[str, type[Engine]] = {
+    engine.kind: engine for engine in (FilesEngine, MariadbEngine, PostgresqlEngine, SqliteEngine)
+}
 
 
 def load_engine(dataset: Json, secrets: Json) -> Engine:

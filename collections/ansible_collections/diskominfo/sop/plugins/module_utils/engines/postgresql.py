@@ -15,16 +15,16 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.engine import (
     Place,
     SopError,
 )
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_aside import Emptying, Kept
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_client import PgClient, PsqlSession, sql
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_content import read_content, read_globals
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_database import case_name, database_facts
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_dumping import PgDumpStream
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_fitness import Fitness
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_place import PlacedCopy
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_scratch import scratch_content, scratch_guard
-from ansible_collections.diskominfo.sop.plugins.module_utils.pg_stage import (
-    Stage,
-    case_name,
-    database_facts,
-    server_guard,
-)
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_stage import Stage, server_guard
+from ansible_collections.diskominfo.sop.plugins.module_utils.pg_standby import Standbys
 from ansible_collections.diskominfo.sop.plugins.module_utils.pg_swap import Fence, Swap
 
 _OLDEST_MAJOR = 12
@@ -121,7 +121,7 @@ class PostgresqlEngine(Engine):
 
     def stage(self, case: str, source: DumpSource, manifest: Json) -> Json:
         """See :class:`Engine`."""
-        self.describe()
+        self.require_swappable()
         if self.state(case) != "absent":
             raise SopError(f"{self.dataset['id']}: {case} is already {self.state(case)}; discard or revert it first")
         return Stage(self.client, self.dataset, case).run(source, manifest)
@@ -132,7 +132,14 @@ class PostgresqlEngine(Engine):
 
     def quiesce(self, timeout: float) -> Json:
         """See :class:`Engine`."""
-        return Fence(self.client, self.database).put(timeout)
+        return self._fence().put(timeout)
+
+    def reserve(self, timeout: float) -> Json:
+        """See :class:`Engine`. A database that takes no connections takes no pg_dump either."""
+        return self._fence().narrow(timeout)
+
+    def _fence(self) -> Fence:
+        return Fence(self.client, self.database, self.dataset.get("state_dir"))
 
     def is_quiesced(self) -> bool:
         """See :class:`Engine`."""
@@ -140,7 +147,7 @@ class PostgresqlEngine(Engine):
 
     def release(self) -> None:
         """See :class:`Engine`."""
-        Fence(self.client, self.database).lift()
+        self._fence().lift()
 
     def swap(self, case: str) -> Json:
         """See :class:`Engine`."""
@@ -149,3 +156,43 @@ class PostgresqlEngine(Engine):
     def revert(self, case: str) -> Json:
         """See :class:`Engine`."""
         return self._swap(case).back()
+
+    def require_swappable(self) -> None:
+        """See :class:`Engine`. What a connection pooler holds cannot be seen from the server."""
+        self.describe()
+        fitness = Fitness(self.client, self.dataset)
+        fitness.require_writable()
+        fitness.require_exchangeable()
+        Standbys(self.client).require_reachable()
+        Fence(self.client, self.database).refuse_blockers()
+
+    def kept_bytes(self, case: str) -> int:
+        """See :class:`Engine`."""
+        return Kept(self.client, self.database, case).bytes()
+
+    def drop_kept(self, case: str) -> None:
+        """See :class:`Engine`."""
+        Kept(self.client, self.database, case).drop()
+
+    def empty(self, case: str) -> None:
+        """See :class:`Engine`."""
+        Fitness(self.client, self.dataset).require_writable()
+        Emptying(self.client, self.database, case).run()
+
+    def placed(self, target: str, case: str) -> bool:
+        """See :class:`Engine`."""
+        return PlacedCopy(self.client, self.dataset, target, case).finished()
+
+    def place(self, target: str, case: str, source: DumpSource, manifest: Json) -> Json:
+        """See :class:`Engine`."""
+        self.describe()
+        copy = PlacedCopy(self.client, self.dataset, target, case)
+        if copy.finished():
+            with PsqlSession(self.client, target) as session:
+                session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
+                return {**read_content(session, checksums=True), "globals": read_globals(session)}
+        return copy.run(source, manifest)
+
+    def unplace(self, target: str, case: str) -> None:
+        """Drop ``target`` when it is :meth:`placed` by ``case``, and nothing else."""
+        PlacedCopy(self.client, self.dataset, target, case).drop()

@@ -1,224 +1,45 @@
 # Copyright: sopctl contributors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt)
-"""SQLite: the dump is the main file's own bytes, read while nothing may change them."""
+"""SQLite: one database file; a restore is a sibling file that is exchanged with it."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sqlite3
-import stat
-import struct
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from urllib.parse import quote
 
-from ansible_collections.diskominfo.sop.plugins.module_utils import ownership
-from ansible_collections.diskominfo.sop.plugins.module_utils.engine import (
-    DumpSource,
-    DumpStream,
-    Engine,
-    Json,
-    Place,
-    SopError,
-)
+from ansible_collections.diskominfo.sop.plugins.module_utils.checks import LIMIT_S, results
+from ansible_collections.diskominfo.sop.plugins.module_utils.engine import DumpSource, DumpStream, Json, SopError
 from ansible_collections.diskominfo.sop.plugins.module_utils.exchange import Exchange, inode, sync_folder
 from ansible_collections.diskominfo.sop.plugins.module_utils.openers import openers, visibility
-from ansible_collections.diskominfo.sop.plugins.module_utils.space import place_for, require_space
-from ansible_collections.diskominfo.sop.plugins.module_utils.tree import Sum
+from ansible_collections.diskominfo.sop.plugins.module_utils.path_engine import PathEngine
+from ansible_collections.diskominfo.sop.plugins.module_utils.space import require_space
+from ansible_collections.diskominfo.sop.plugins.module_utils.sqlite_content import connect, content_of_file
+from ansible_collections.diskominfo.sop.plugins.module_utils.sqlite_dump import BUSY_WORDS, SqliteDump
+from ansible_collections.diskominfo.sop.plugins.module_utils.tree import TreeSource
 
 #: seconds to wait until readers and writers let the write-ahead log be emptied
 BUSY_WAIT = 60.0
 _CHUNK = 1 << 20
 _SIDECARS = ("-wal", "-shm", "-journal")
-_BUSY_WORDS = ("locked", "busy")
+_ASIDE = ".aside"
+_HEADER = b"SQLite format 3\0"
 
 
-class _Text(bytes):
-    """TEXT as its bytes: text that is not UTF-8 must not stop a checksum, and must differ from a BLOB."""
-
-
-def connect(path: str, mode: str = "rw", timeout: float = 5.0) -> sqlite3.Connection:
-    """Open an existing database; never makes one."""
-    connection = sqlite3.connect(f"file:{quote(path)}?mode={mode}", uri=True, timeout=timeout, isolation_level=None)
-    connection.text_factory = _Text
-    return connection
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _tables(connection: sqlite3.Connection) -> list[str]:
-    query = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'create virtual%'"
-    return sorted(bytes(name).decode("utf-8", "surrogateescape") for (name,) in connection.execute(query))
-
-
-def _encoded(value: object) -> bytes:
-    if value is None:
-        return b"n"
-    if isinstance(value, int):
-        return b"i%d" % value
-    if isinstance(value, float):
-        return b"f" + struct.pack(">d", value)
-    data: bytes = bytes(value)  # type: ignore[call-overload]  # _Text or bytes: sqlite3 gives nothing else
-    return (b"t" if isinstance(value, _Text) else b"b") + b"%d:" % len(data) + data
-
-
-def content_of(connection: sqlite3.Connection, checksums: bool) -> Json:
-    """Rows (and checksums) of every table, and a digest of the schema, in the connection's own transaction."""
-    tables: Json = {}
-    for name in _tables(connection):
-        if checksums:
-            total = Sum()
-            for row in connection.execute(f"SELECT * FROM {_quoted(name)}"):  # noqa: S608  (a name, quoted)
-                total.add(b"|".join(map(_encoded, row)))
-            tables[name] = {"rows": total.members, "checksum": total.hex()}
-        else:
-            (rows,) = connection.execute(f"SELECT count(*) FROM {_quoted(name)}").fetchone()  # noqa: S608  (a name, quoted)
-            tables[name] = {"rows": rows, "checksum": None}
-    schema = Sum()
-    for row in connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"):
-        schema.add(b"|".join(map(_encoded, row)))
-    (user_version,) = connection.execute("PRAGMA user_version").fetchone()
-    return {"tables": tables, "globals": {"schema": schema.hex(), "user_version": user_version}, "bytes": 0}
-
-
-def _content_of_file(path: str, checksums: bool, quick_check: bool) -> Json:
-    try:
-        connection = connect(path)
-        try:
-            if quick_check:
-                (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-                if answer != b"ok":
-                    raise SopError(
-                        f"{path}: quick_check says {bytes(answer).decode('utf-8', 'replace')}; choose another backup"
-                    )
-            connection.execute("BEGIN")
-            content = content_of(connection, checksums)
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise SopError(f"{path}: cannot be read as an SQLite database ({error}); restore it from a backup") from error
-    content["bytes"] = os.stat(path).st_size
-    content["globals"]["owner"] = ownership.described(path)
-    return content
-
-
-class SqliteDump(DumpStream):
-    """The main file's bytes while a reading transaction keeps the file as it is.
-
-    With a write-ahead log: the log is emptied, and our read lock on the empty log keeps every checkpoint, which alone
-    writes the main file, away; the application goes on writing into the log. With a rollback journal the same
-    transaction keeps writers from committing until the dump is done.
-    """
-
-    def __init__(self, path: str, busy_wait: float) -> None:
-        self._path = path
-        # closing any descriptor of the file would drop the locks of this process: opened first, closed last
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed in _close)
-        self._reader: sqlite3.Connection | None = None
-        try:
-            self._reader = self._frozen(busy_wait)
-            self._start = os.fstat(self._file.fileno())
-        except sqlite3.Error as error:
-            self._close()
-            raise SopError(f"{path}: cannot be read as an SQLite database ({error}); nothing was stored") from error
-        except BaseException:
-            self._close()
-            raise
-
-    def _frozen(self, busy_wait: float) -> sqlite3.Connection:
-        deadline = time.monotonic() + busy_wait
-        while True:
-            writer = connect(self._path)
-            try:
-                reader = self._try_freeze(writer)
-            except sqlite3.OperationalError as error:
-                if not any(word in str(error) for word in _BUSY_WORDS):
-                    raise
-                reader = None
-            finally:
-                writer.close()
-            if reader is not None:
-                return reader
-            if time.monotonic() > deadline:
-                raise SopError(
-                    f"{self._path}: stayed busy for {busy_wait:.0f} s, so its log could not be emptied; nothing was stored, "
-                    "end the long reading transaction of the application and run again"
-                )
-            time.sleep(0.1)
-
-    def _try_freeze(self, writer: sqlite3.Connection) -> sqlite3.Connection | None:
-        """With ``writer`` keeping other writers out for a moment, begin to read with an empty log."""
-        (mode,) = writer.execute("PRAGMA journal_mode").fetchone()
-        if mode == b"wal":
-            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        writer.execute("BEGIN IMMEDIATE")
-        wal = self._path + "-wal"
-        if mode == b"wal" and os.path.exists(wal) and os.path.getsize(wal) != 0:
-            return None
-        reader = connect(self._path)
-        try:
-            reader.execute("BEGIN")
-            reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except BaseException:
-            reader.close()
-            raise
-        writer.execute("ROLLBACK")
-        return reader
-
-    def read(self, size: int) -> bytes:
-        return self._file.read(size) or b""
-
-    def finish(self) -> Json:
-        try:
-            assert self._reader is not None  # noqa: S101  (set by the constructor)
-            content = content_of(self._reader, checksums=False)
-            end = os.fstat(self._file.fileno())
-        except sqlite3.Error as error:
-            raise SopError(f"{self._path}: cannot be counted ({error}); nothing was stored") from error
-        finally:
-            position = self._file.tell()
-            self._close()
-        if (end.st_mtime_ns, end.st_size) != (self._start.st_mtime_ns, self._start.st_size) or position != end.st_size:
-            raise SopError(
-                f"{self._path}: was written past SQLite's locks while it was read; nothing was stored, run again"
-            )
-        content["bytes"] = end.st_size
-        content["globals"]["owner"] = ownership.described(self._path)
-        return content
-
-    def abort(self) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-        self._file.close()
-
-
-class SqliteEngine(Engine):
+class SqliteEngine(PathEngine):
     """One SQLite database file. ``dataset``: {"path": absolute, "busy_wait"?: seconds}."""
 
     kind = "sqlite"
     method = "stream"
     method_name = "sqlite main file | restic"
     dump_name = "dump.sqlite"
-    #: quiesce proves and holds nothing
-    fences = False
-
-    def __init__(self, dataset: Json, secrets: Json) -> None:
-        super().__init__(dataset, secrets)
-        path = dataset.get("path")
-        if not isinstance(path, str) or not os.path.isabs(path) or os.path.normpath(path) != path:
-            raise SopError(f"{dataset.get('id')}: path {path!r} is not a plain absolute path; correct the register")
-        self.path = path
-        if os.path.islink(path):
-            raise SopError(f"{path}: is a link; register the file it points to ({os.path.realpath(path)})")
+    noun = "file"
+    staged_mode, kept_mode = 0o600, 0o400
 
     def _require_live(self) -> None:
         if not os.path.isfile(self.path):
@@ -230,6 +51,7 @@ class SqliteEngine(Engine):
         return float(self.dataset.get("busy_wait", BUSY_WAIT))
 
     def describe(self) -> Json:
+        """See :class:`Engine`."""
         exists = os.path.isfile(self.path)
         return {
             "version": sqlite3.sqlite_version,
@@ -237,92 +59,63 @@ class SqliteEngine(Engine):
             "exists": exists,
         }
 
-    def staging_place(self, size: int) -> Place:
-        return place_for(os.path.dirname(self.path), size)
-
-    def scratch_place(self, size: int) -> Place:
-        return place_for(self.dataset.get("state_dir") or tempfile.gettempdir(), size)
-
     def manifest(self, checksums: bool) -> Json:
+        """See :class:`Engine`."""
         self._require_live()
-        return _content_of_file(self.path, checksums, quick_check=False)
+        return content_of_file(self.path, checksums, quick_check=False)
 
     def dump(self) -> DumpStream:
+        """See :class:`Engine`."""
         self._require_live()
         return SqliteDump(self.path, self._busy_wait())
 
     @contextmanager
     def scratch(self, source: DumpSource, manifest: Json) -> Iterator[Json]:
-        place = self.scratch_place(int(manifest["content"]["bytes"]))
+        """See :class:`Engine`."""
+        place = self.scratch_place(self.loaded_bytes(manifest))
         require_space(place, "proof by restoring")
         folder = tempfile.mkdtemp(prefix=f"scratch-{self.dataset['id']}.", dir=place.path)
         try:
-            copy = os.path.join(folder, "copy.db")
-            _write(source, copy)
-            yield _checked(copy, manifest)
+            copy, content = self._fill(os.path.join(folder, "copy.db"), source, manifest)
+            yield {**content, "checks": results(self.dataset, lambda query: _answer(copy, query))}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def shadow_name(self, case: str) -> str:
-        return Exchange(self.path, case).shadow
+    # -- what this kind of path is --------------------------------------------------------------------------------
 
-    def before_name(self, case: str) -> str:
-        return Exchange(self.path, case).before
+    def _is_kind(self, path: str) -> bool:
+        return os.path.isfile(path) and not os.path.islink(path)
 
-    def state(self, case: str) -> str:
-        return Exchange(self.path, case).state()
+    def _require_more(self) -> None:
+        names = os.stat(self.path).st_nlink
+        if names > 1:
+            raise SopError(
+                f"{self.path}: has {names} names (hard links), of which the others would keep the old data; remove them first"
+            )
 
-    def stage(self, case: str, source: DumpSource, manifest: Json) -> Json:
-        names = Exchange(self.path, case)
-        names.settle()
-        require_space(self.staging_place(int(manifest["content"]["bytes"])), "the staged copy")
-        names.probe()
-        part = self._part(case)
-        try:
-            _remove_database(part)
-            _write(source, part)
-            content = _checked(part, manifest)
-            if not os.path.exists(self.path):
-                ownership.apply(part, manifest["content"]["globals"]["owner"])
-            os.rename(part, names.shadow)
-            sync_folder(names.folder)
-        except BaseException:
-            _remove_database(part)
-            raise
-        return content
+    def _require_free(self, target: str) -> None:
+        for end in ("", *_SIDECARS):  # a log that lies there would be played into the copy
+            super()._require_free(target + end)
 
-    def _part(self, case: str) -> str:
-        return Exchange(self.path, case).shadow + ".part"
+    def _proof(self) -> Json:
+        return self._prove_quiet()[0]
 
-    def discard(self, case: str) -> None:
-        names = Exchange(self.path, case)
-        names.settle()
-        _remove_database(self._part(case))
-        if names.state() == "staged":
-            _remove_database(names.shadow)
-            sync_folder(names.folder)
+    def _busy(self) -> str:
+        return self._prove_quiet()[1]
 
-    def quiesce(self, timeout: float) -> Json:
-        """Prove that nobody has the file open and everything written is in it; nothing is held afterwards, so
-        :meth:`swap` proves it again."""
-        deadline = time.monotonic() + timeout
-        while True:
-            proof, problem = self._prove_quiet()
-            if not problem:
-                return proof
-            if time.monotonic() >= deadline:
-                raise SopError(
-                    f"{self.path}: not quiet after {timeout:.0f} s ({problem}); stop what uses it, then run again"
-                )
-            time.sleep(0.2)
+    def _users(self, path: str) -> list[str]:
+        return openers([path])
 
     def _prove_quiet(self) -> tuple[Json, str]:
+        """Prove that nobody has the file open and everything written is in it: (proof, what is in the way)."""
         proof: Json = {"openers": [], "seen": visibility(), "log": "empty", "readable": True}
         if not os.path.exists(self.path):
             return {**proof, "log": "no file", "readable": False}, ""
         files = [self.path, *(self.path + end for end in _SIDECARS)]
         if found := openers(files):
             return proof, "open in " + ", ".join(found[:5])
+        if not self._has_header():  # of a file without pages SQLite would throw the log away
+            return {**proof, "readable": False, "log": "not read (no SQLite database, or an encrypted one)"}, ""
         try:
             connection = connect(self.path, timeout=0.5)
             try:
@@ -333,75 +126,76 @@ class SqliteEngine(Engine):
             finally:
                 connection.close()
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in _BUSY_WORDS):
+            if isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in BUSY_WORDS):
                 return proof, str(error)
-            proof.update(
-                readable=False, log=f"not read ({error})"
-            )  # a broken file is a reason to restore, not to refuse
-            return proof, ""
+            # a broken file is a reason to restore, not to refuse
+            return {**proof, "readable": False, "log": f"not read ({error})"}, ""
         left = [end for end in _SIDECARS if os.path.exists(self.path + end)]
         return proof, f"{', '.join(left)} still there" if left else ""
 
-    def is_quiesced(self) -> bool:
-        return self._prove_quiet()[1] == ""
+    def _has_header(self) -> bool:
+        with open(self.path, "rb") as stream:
+            return stream.read(len(_HEADER)) == _HEADER
 
-    def release(self) -> None:
-        """Nothing is held, so nothing is to be lifted."""
+    def _fill(self, part: str, source: DumpSource, manifest: Json) -> tuple[str, Json]:
+        if isinstance(source, TreeSource):
+            raise SopError(f"{self.path}: the backup is one of a folder, not of a database; choose another backup")
+        _write(source, part)
+        content = content_of_file(part, checksums=True, quick_check=True)
+        for end in _SIDECARS:
+            if os.path.exists(part + end):
+                os.unlink(part + end)
+        wanted = manifest["content"]["globals"].get("schema")
+        if wanted is not None and content["globals"]["schema"] != wanted:
+            raise SopError(f"{part}: its schema is not the one the manifest describes; choose another backup")
+        return part, content
+
+    def _make_empty(self, path: str) -> None:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+    def _is_empty(self, path: str) -> bool:
+        return not any(os.path.exists(path + end) for end in _SIDECARS) and os.path.getsize(path) == 0
+
+    def _remove(self, path: str) -> None:
+        for name in (*(path + end for end in _SIDECARS), path):
+            if os.path.lexists(name):
+                os.unlink(name)
+
+    def _room(self, path: str) -> int:
+        return sum(os.lstat(name).st_blocks * 512 for name in (path, *(path + end for end in _SIDECARS)) if inode(name))
+
+    # -- logs ------------------------------------------------------------------------------------------------------
 
     def settle(self, case: str) -> None:
-        """Finish the renaming that a crash left open between the exchange and the end of a swap or revert."""
-        Exchange(self.path, case).settle()
+        """See :class:`PathEngine`."""
+        super().settle(case)
+        self._settle_sidecars(Exchange(self.path, case))
 
-    def swap(self, case: str) -> Json:
-        names = Exchange(self.path, case)
-        if names.state() == "staged":
-            if not os.path.exists(self.path):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # what is kept: nothing
-                ownership.copy(names.shadow, self.path)
-            ownership.copy(self.path, names.shadow)
-            self._exchange(names, "swap", names.shadow)
-        names.settle()
-        if names.state() != "swapped":
-            raise SopError(f"{self.path}: nothing is staged for {case}; stage it first")
-        self._close_kept(names.before)
-        return self._identity(names)
+    def _before_exchange(self, names: Exchange, verb: str) -> None:
+        """Put logs away under names that only we make, each named after the file that it belongs to afterwards.
 
-    def _exchange(self, names: Exchange, verb: str, other: str) -> None:
-        _proof, problem = self._prove_quiet()
-        if problem:
-            raise SopError(f"{self.path}: is not quiet ({problem}); quiesce it, then run again")
-        names.exchange(verb)
-        # who opened the old file between proof and exchange would go on writing into it
-        late = openers([other])
-        if late:
-            names.take_back(verb)
-            raise SopError(
-                f"{self.path}: was opened meanwhile by {', '.join(late[:5])}; nothing was changed, stop it and run again"
-            )
-        for end in _SIDECARS:  # only of a file that could not be read: they belong to the old data
-            if os.path.exists(self.path + end):
-                os.rename(self.path + end, (names.before if verb == "swap" else names.shadow) + end)
+        There is one only of a file that could not be read. Beside the wrong file it would be played into it.
+        """
+        kept, coming = (names.before, names.shadow) if verb == "swap" else (names.shadow, names.before)
+        self._move_sidecars(coming, coming + _ASIDE)
+        self._move_sidecars(self.path, kept + _ASIDE)
 
-    def _close_kept(self, path: str) -> None:
-        os.chmod(path, stat.S_IRUSR)
+    def _settle_sidecars(self, names: Exchange) -> None:
+        for name in (names.shadow, names.before):
+            # what was put away for a name that no file has belongs to the file that has left it, which is live
+            self._move_sidecars(name + _ASIDE, name if inode(name) else self.path)
 
-    def revert(self, case: str) -> Json:
-        names = Exchange(self.path, case)
-        if names.state() == "swapped":
-            names.settle()
-            ownership.copy(self.path, names.before)
-            self._exchange(names, "revert", names.before)
-            for end in _SIDECARS:
-                if os.path.exists(names.before + end):
-                    os.rename(names.before + end, self.path + end)
-        names.settle()
-        if inode(names.shadow):
-            os.chmod(names.shadow, stat.S_IRUSR | stat.S_IWUSR)
-        return self._identity(names)
+    def _move_sidecars(self, source: str, target: str) -> None:
+        moved = [end for end in _SIDECARS if inode(source + end)]
+        for end in moved:
+            os.rename(source + end, target + end)
+        if moved:
+            sync_folder(os.path.dirname(self.path))
 
-    def _identity(self, names: Exchange) -> Json:
-        kept = names.before if inode(names.before) else names.shadow
-        return {"old": {"path": kept, "inode": inode(kept)}, "new": {"path": self.path, "inode": inode(self.path)}}
+    def _drop_sidecars(self) -> None:
+        for end in _SIDECARS:
+            if inode(self.path + end):
+                os.unlink(self.path + end)
 
 
 def _write(source: DumpSource, path: str) -> None:
@@ -413,19 +207,15 @@ def _write(source: DumpSource, path: str) -> None:
         os.fsync(target.fileno())
 
 
-def _checked(path: str, manifest: Json) -> Json:
-    """Content with checksums of a restored copy; SopError when its schema is not the manifest's."""
-    content = _content_of_file(path, checksums=True, quick_check=True)
-    for end in _SIDECARS:
-        if os.path.exists(path + end):
-            os.unlink(path + end)
-    wanted = manifest["content"]["globals"].get("schema")
-    if wanted is not None and content["globals"]["schema"] != wanted:
-        raise SopError(f"{path}: its schema is not the one the manifest describes; choose another backup")
-    return content
-
-
-def _remove_database(path: str) -> None:
-    for name in (path, *(path + end for end in _SIDECARS)):
-        if os.path.lexists(name):
-            os.unlink(name)
+def _answer(path: str, query: str) -> str:
+    """A check's first value as text, from the file read-only; nothing that its schema brings along is trusted."""
+    deadline = time.monotonic() + LIMIT_S
+    with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as connection:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA query_only = ON")
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+        try:
+            row = connection.execute(f"SELECT * FROM ({query}\n) LIMIT 1").fetchone()  # noqa: S608  # it is the register's
+        except sqlite3.Error as error:
+            raise SopError(" ".join(str(error).split())) from None
+    return "" if row is None or row[0] is None else str(row[0])

@@ -1,17 +1,17 @@
 """The lab's queue service: hands out numbers, kept in an SQLite database that stays open in WAL mode.
 
-POST /antrean {"loket": 2} takes the next number; GET /antrean says how many were given; GET /health answers 200 only
-when the database takes a write (rolled back).
+POST /antrean {"loket": 2} takes the next number ("catatan", a word of the visitor's, may come with it); GET /antrean says
+how many were given; GET /health answers 200 only when the database takes a write (rolled back).
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from page import Page, Unavailable, serve
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS loket (id INTEGER PRIMARY KEY, nama TEXT NOT NULL UNIQUE);
@@ -48,55 +48,35 @@ def open_database(path: str) -> sqlite3.Connection:
     return connection
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Queue(Page):
+    application, collection = "antrean", "/antrean"
     database: sqlite3.Connection
     lock = threading.Lock()
 
-    def do_GET(self) -> None:
-        if self.path == "/health":
-            self._run("UPDATE jumlah SET total = total", (), keep=False, status=200)
-        elif self.path == "/antrean":
-            self._run("SELECT count(*) AS jumlah FROM antrean", (), keep=False, status=200)
-        else:
-            self._answer(404, {"error": f"no such page: {self.path}"})
+    def add(self, request: dict[str, Any]) -> dict[str, Any]:
+        row = (int(request["loket"]), request.get("catatan"))
+        statement = "INSERT INTO antrean (loket_id, catatan) VALUES (?, ?) RETURNING id"
+        return {"id": int(self._run(statement, row, keep=True)[0][0])}
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        try:
-            counter = int(json.loads(body)["loket"])
-        except (ValueError, KeyError, TypeError) as error:
-            self._answer(400, {"error": f"want loket: {error}"})
-            return
-        self._run("INSERT INTO antrean (loket_id) VALUES (?) RETURNING id", (counter,), keep=True, status=201)
+    def count(self) -> int:
+        return int(self._run("SELECT count(*) FROM antrean", (), keep=False)[0][0])
 
-    def _run(self, statement: str, values: tuple[int, ...], *, keep: bool, status: int) -> None:
+    def probe(self) -> None:
+        self._run("UPDATE jumlah SET total = total", (), keep=False)
+
+    def _run(self, statement: str, values: tuple[Any, ...], *, keep: bool) -> list[Any]:
         with self.lock:
             try:
                 self.database.execute("BEGIN IMMEDIATE")
-                cursor = self.database.execute(statement, values)
-                names = [column[0] for column in cursor.description or []]
-                rows = cursor.fetchall()
+                rows = self.database.execute(statement, values).fetchall()
                 self.database.execute("COMMIT" if keep else "ROLLBACK")
             except sqlite3.Error as error:
                 if self.database.in_transaction:
                     self.database.execute("ROLLBACK")
-                self._answer(503, {"error": f"database: {error}"})
-                return
-        self._answer(status, dict(zip(names, rows[0], strict=True)) if rows else {"status": "ok"})
-
-    def _answer(self, status: int, content: dict[str, Any]) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: a health check ten times a second is no news."""
+                raise Unavailable(f"database: {error}") from error
+            return rows
 
 
 if __name__ == "__main__":
-    Handler.database = open_database(sys.argv[1])
-    ThreadingHTTPServer(("0.0.0.0", 8090), Handler).serve_forever()  # noqa: S104 - its users come over the network
+    Queue.database = open_database(sys.argv[1])
+    serve(Queue, "0.0.0.0", 8090)  # noqa: S104 - its users come over the network

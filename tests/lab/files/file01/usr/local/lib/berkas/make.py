@@ -6,6 +6,7 @@ The same tree comes out every time: make.py DIRECTORY
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -27,6 +28,10 @@ def main(root: Path) -> None:
         folder.mkdir(parents=True)
         for number in range(1, 21):
             (folder / f"surat {number:03d}.pdf").write_bytes(content(f"{unit}/{number}", 1024 * number * 4))
+    (root / "masuk").mkdir()
+    for number in range(1, 6):
+        letter = {"perihal": f"surat ke-{number}", "sha256": hashlib.sha256(f"surat ke-{number}".encode()).hexdigest()}
+        (root / "masuk" / f"{number:08d}.json").write_text(json.dumps(letter), encoding="utf-8")
     (root / "kosong").mkdir()
     (root / "berkas-kosong").touch()
     (root / "laporan août – ñandú.txt").write_text("nama dengan huruf di luar ASCII\n", encoding="utf-8")

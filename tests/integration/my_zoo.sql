@@ -1,0 +1,122 @@
+CREATE DATABASE simpeg CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;
+CREATE USER app@localhost IDENTIFIED BY 'rahasia';
+CREATE USER pembaca@'%' IDENTIFIED BY 'rahasia';
+CREATE USER pemilik@localhost ACCOUNT LOCK;
+CREATE ROLE petugas;
+GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON simpeg.* TO app@localhost;
+GRANT SELECT, UPDATE, EXECUTE, TRIGGER, EVENT ON simpeg.* TO pemilik@localhost;
+GRANT petugas TO pembaca@'%';
+USE simpeg;
+CREATE SEQUENCE nomor START WITH 10 INCREMENT BY 5 CACHE 10;
+CREATE SEQUENCE `nomor turun` START WITH -1 INCREMENT BY -1 MINVALUE -1000 MAXVALUE -1 NOCACHE CYCLE;
+SELECT NEXTVAL(nomor), NEXTVAL(nomor), NEXTVAL(`nomor turun`);
+CREATE TABLE induk (
+  id INT AUTO_INCREMENT PRIMARY KEY,
+  nama VARCHAR(50) NOT NULL DEFAULT 'a;b\n''x' COMMENT 'ENGINE=MyISAM; -- "x"',
+  dibuat TIMESTAMP DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
+  mikro DATETIME(6) DEFAULT (NOW(6) + INTERVAL 1 DAY),
+  urut INT DEFAULT NEXTVAL(nomor),
+  pecahan FLOAT, tepat DECIMAL(30, 10), ganda DOUBLE,
+  isi BLOB, besar LONGBLOB, teks MEDIUMTEXT CHARACTER SET latin1,
+  j JSON CHECK (JSON_EXTRACT(j, '$.a') IS NULL OR JSON_EXTRACT(j, '$.a') > 0),
+  e ENUM('satu', 'd''ua'), s SET('x', 'y', 'z'), b BIT(10), t TIME(3), th YEAR, d DATE,
+  u UUID DEFAULT UUID(), alamat INET6, bin BINARY(4), vb VARBINARY(300),
+  maya INT AS (CHAR_LENGTH(nama)) VIRTUAL, simpan VARCHAR(60) AS (CONCAT(nama, 'x')) STORED,
+  kelihatan INT INVISIBLE DEFAULT 5,
+  mampat TEXT COMPRESSED,
+  KEY (simpan), KEY (maya), UNIQUE KEY (urut), FULLTEXT KEY ft (nama), KEY turun (nama DESC),
+  CONSTRAINT panjang CHECK (CHAR_LENGTH(nama) < 49)
+) COMMENT 'x;\n-- y' AUTO_INCREMENT = 100;
+INSERT INTO induk (nama, isi, besar, teks, pecahan, tepat, ganda, j, e, s, b, t, th, d, alamat, bin, vb, mampat) VALUES
+  ('satu\nbaris\'"\\\t\r`', 0x0001FF27, REPEAT('z', 100000), 'caf\é', 3.14159274, 1234567890.0123456789, 1e300, '{"a": 1}',
+   'd\'ua', 'x,z', b'1010101010', '-12:34:56.789', 2026, '2026-11-22', '::1', 'ab', 0x00FF, REPEAT('mampat ', 100)),
+  ('dua', NULL, NULL, NULL, 1e10, -0.5, -1e-300, NULL, NULL, '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL),
+  ('😀 emoji', '', '', '', 0, 0, 0, '[]', 'satu', 'y', b'0', '838:59:59', 1901, '1000-01-01', '::ffff:10.0.0.1', '', 0x3B0A, 'a;\n');
+INSERT INTO induk (nama) VALUES ('hilang'), ('hilang');
+DELETE FROM induk WHERE nama = 'hilang';
+SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO';
+INSERT INTO induk (id, nama) VALUES (0, 'nol');
+SET sql_mode = DEFAULT;
+CREATE TABLE anak (
+  id INT PRIMARY KEY, induk INT, jumlah INT DEFAULT 0,
+  CONSTRAINT fk_induk FOREIGN KEY (induk) REFERENCES induk (id) ON DELETE CASCADE ON UPDATE CASCADE,
+  CONSTRAINT fk_diri FOREIGN KEY (jumlah) REFERENCES anak (id) ON DELETE SET NULL
+);
+SET foreign_key_checks = 0;
+INSERT INTO anak SELECT seq, 100 + seq % 3, NULL FROM seq_1_to_500;
+SET foreign_key_checks = 1;
+CREATE TABLE cucu (id INT PRIMARY KEY, anak INT, FOREIGN KEY (anak) REFERENCES anak (id));
+INSERT INTO cucu VALUES (1, 1), (2, 2);
+CREATE TABLE riwayat (id INT PRIMARY KEY, x INT) WITH SYSTEM VERSIONING;
+INSERT INTO riwayat VALUES (1, 1), (2, 2);
+UPDATE riwayat SET x = x + 1;
+DELETE FROM riwayat WHERE id = 1;
+CREATE TABLE riwayat2 (
+  id INT PRIMARY KEY, x INT, tanpa INT WITHOUT SYSTEM VERSIONING,
+  a TIMESTAMP(6) GENERATED ALWAYS AS ROW START, z TIMESTAMP(6) GENERATED ALWAYS AS ROW END,
+  PERIOD FOR SYSTEM_TIME (a, z)) WITH SYSTEM VERSIONING;
+INSERT INTO riwayat2 (id, x) VALUES (1, 1), (2, 2);
+UPDATE riwayat2 SET x = 7;
+CREATE TABLE masa (id INT, dari DATE, sampai DATE, PERIOD FOR berlaku (dari, sampai), UNIQUE (id, berlaku WITHOUT OVERLAPS));
+INSERT INTO masa VALUES (1, '2026-01-01', '2026-06-01'), (1, '2026-06-01', '2027-01-01');
+CREATE TABLE bagian (id INT, y INT, PRIMARY KEY (id, y)) PARTITION BY RANGE (y) SUBPARTITION BY HASH (id) SUBPARTITIONS 2 (
+  PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN MAXVALUE);
+INSERT INTO bagian SELECT seq, seq FROM seq_1_to_40;
+CREATE TABLE daftar (id INT, w VARCHAR(5), PRIMARY KEY (id, w)) PARTITION BY LIST COLUMNS (w) (
+  PARTITION a VALUES IN ('a;', 'b'), PARTITION lain DEFAULT);
+INSERT INTO daftar VALUES (1, 'a;'), (2, 'q');
+CREATE TABLE tempat (id INT PRIMARY KEY, g GEOMETRY NOT NULL, p POINT, SPATIAL INDEX (g));
+INSERT INTO tempat VALUES (1, ST_GEOMFROMTEXT('POLYGON((0 0,0 1,1 1,0 0))', 4326), POINT(1, 2));
+CREATE TABLE `aneh ``nama; "x"` (`kolom ``;` INT PRIMARY KEY, `select` INT) ROW_FORMAT = COMPRESSED KEY_BLOCK_SIZE = 8;
+INSERT INTO `aneh ``nama; "x"` VALUES (1, 2), (3, 4);
+CREATE TABLE halaman (id INT PRIMARY KEY, x TEXT) PAGE_COMPRESSED = 1;
+INSERT INTO halaman VALUES (1, REPEAT('q', 5000));
+CREATE TABLE kosong (id INT PRIMARY KEY);
+CREATE TABLE latin (id INT PRIMARY KEY, x VARCHAR(30)) CHARSET = latin1 COLLATE = latin1_general_cs;
+INSERT INTO latin VALUES (1, 'déjà');
+CREATE TABLE tanpa_kunci (x INT, y TEXT);
+INSERT INTO tanpa_kunci VALUES (1, 'sama'), (1, 'sama'), (NULL, NULL);
+CREATE TABLE catatan (apa VARCHAR(60), id INT);
+GRANT SELECT (id, nama) ON simpeg.induk TO petugas;
+GRANT INSERT ON simpeg.catatan TO pembaca@'%';
+
+DELIMITER //
+CREATE DEFINER = pemilik@localhost FUNCTION umur(lahir DATE) RETURNS INT DETERMINISTIC RETURN TIMESTAMPDIFF(YEAR, lahir, '2026-01-01')//
+CREATE FUNCTION tambah(a INT, b INT) RETURNS INT DETERMINISTIC COMMENT 'x' RETURN a + b//
+CREATE DEFINER = app@localhost FUNCTION hitung() RETURNS INT READS SQL DATA SQL SECURITY INVOKER
+  BEGIN DECLARE n INT; SELECT COUNT(*) INTO n FROM simpeg.induk; RETURN n; END//
+CREATE AGGREGATE FUNCTION jumlahkan(x INT) RETURNS INT
+  BEGIN DECLARE s INT DEFAULT 0; DECLARE CONTINUE HANDLER FOR NOT FOUND RETURN s; LOOP FETCH GROUP NEXT ROW; SET s = s + x; END LOOP; END//
+CREATE PROCEDURE masuk(IN a INT, OUT b INT)
+  BEGIN
+    -- komentar; dengan titik koma
+    INSERT INTO catatan VALUES ('é 😀; \' \\', a); SET b = a; /* INSERT INTO `induk` VALUES (1); */
+    SELECT 'x' INTO @x;
+  END//
+SET sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES'//
+CREATE PROCEDURE "mode lain"() BEGIN SELECT 'a' || 'b\', "nama" FROM "induk"; END//
+SET sql_mode = 'ORACLE'//
+CREATE PACKAGE paket AS FUNCTION satu RETURN INT; PROCEDURE dua(x INT); END//
+CREATE PACKAGE BODY paket AS FUNCTION satu RETURN INT AS BEGIN RETURN 1; END; PROCEDURE dua(x INT) AS BEGIN INSERT INTO catatan VALUES ('paket', x); END; END//
+SET sql_mode = DEFAULT//
+CREATE DEFINER = pemilik@localhost TRIGGER tr1 BEFORE INSERT ON anak FOR EACH ROW BEGIN SET NEW.induk = COALESCE(NEW.induk, 100); END//
+CREATE TRIGGER /* dengan komentar */ simpeg.tr2 BEFORE INSERT ON simpeg.anak FOR EACH ROW FOLLOWS tr1 SET NEW.induk = NEW.induk + 0//
+CREATE TRIGGER tr0 BEFORE INSERT ON anak FOR EACH ROW PRECEDES tr1 INSERT INTO catatan VALUES ('tr0', NEW.id)//
+CREATE TRIGGER tr3 AFTER UPDATE ON induk FOR EACH ROW INSERT INTO simpeg.catatan VALUES ('é ubah', OLD.id)//
+CREATE TRIGGER tr4 AFTER DELETE ON riwayat FOR EACH ROW CALL masuk(OLD.id, @y)//
+CREATE DEFINER = pemilik@localhost EVENT ev1 ON SCHEDULE EVERY '1:30' HOUR_MINUTE STARTS '2030-01-01 00:00:00' ENDS '2031-01-01 00:00:00'
+  COMMENT 'jadwal; ENABLE' DO BEGIN DELETE FROM simpeg.catatan WHERE id < 0; END//
+CREATE EVENT ev2 ON SCHEDULE AT '2031-01-01 00:00:00' ON COMPLETION PRESERVE DISABLE DO SET @a = 'ENABLE'//
+CREATE EVENT ev3 ON SCHEDULE EVERY 1 MONTH STARTS '2030-01-01 00:00:00' DO CALL simpeg.masuk(1, @z)//
+SET NAMES latin1//
+CREATE PROCEDURE lama() SELECT 'dalam latin1' AS x//
+SET NAMES utf8mb4//
+DELIMITER ;
+CREATE VIEW dasar AS SELECT id, nama FROM induk WHERE nama <> 'a\nb*/;';
+CREATE VIEW a_atas AS SELECT d.*, tambah(d.id, 1) AS lebih FROM dasar d;
+CREATE ALGORITHM = MERGE DEFINER = app@localhost SQL SECURITY INVOKER VIEW cek AS SELECT id, jumlah FROM anak WHERE id > 0 WITH CASCADED CHECK OPTION;
+CREATE ALGORITHM = TEMPTABLE VIEW kelompok AS SELECT induk, COUNT(*) AS n FROM anak GROUP BY induk;
+CREATE DEFINER = pemilik@localhost SQL SECURITY DEFINER VIEW usia AS SELECT a.id, umur(i.d) AS lebih FROM anak a JOIN induk i ON i.id = a.induk;
+GRANT EXECUTE ON PROCEDURE masuk TO petugas;
+GRANT EXECUTE, ALTER ROUTINE ON FUNCTION tambah TO app@localhost WITH GRANT OPTION;
+GRANT SELECT ON a_atas TO pembaca@'%';
