@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import msgspec
 import yaml
 
-from sopctl import fsio
+from sopctl import fsio, yamls
 from sopctl.errors import ConfigError
 from sopctl.models import ID_PATTERN, Document, Record
 
@@ -45,7 +45,7 @@ def load_yaml(kind: type[T], path: Path) -> T:
 
 def from_yaml(kind: type[T], data: bytes, path: Path) -> T:
     """Read YAML bytes (already taken from ``path``) into ``kind``."""
-    return _convert(kind, fsio.parse_yaml_strict(data, str(path)), path, data)
+    return _convert(kind, yamls.parse_yaml_strict(data, str(path)), path, data)
 
 
 def load_json(kind: type[T], data: bytes, path: Path) -> T:
