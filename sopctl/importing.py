@@ -24,7 +24,17 @@ from sopctl.models import Json, Record, Server, to_json
 from sopctl.site import Site
 
 MOST = 16 << 20
-FIELDS = ("id", "inventory_hostname", "name", "address", "machine_id", "ssh_host_key", "owner_unit", "holder", "location")
+FIELDS = (
+    "id",
+    "inventory_hostname",
+    "name",
+    "address",
+    "machine_id",
+    "ssh_host_key",
+    "owner_unit",
+    "holder",
+    "location",
+)
 #: "Rp 12.500.000,00", "12500000", "2024"
 _NUMBER = re.compile(r"(?:Rp\.?\s*)?(\d{1,3}(?:\.\d{3})+|\d+)(?:,0+|,-)?", re.IGNORECASE)
 

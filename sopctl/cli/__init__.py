@@ -17,6 +17,7 @@ from sopctl.cli import (
     besides,  # noqa: F401  # adds its commands to the group `case`
     cases,
     cleans,  # noqa: F401  # likewise
+    completing,
     demo,
     monitors,
     profiles,
@@ -32,11 +33,14 @@ from sopctl.cli import (
 from sopctl.cli.common import Settings
 from sopctl.errors import ExitCode, SopctlError, UsageError
 from sopctl.output import Output
+from sopctl.site import find_site
 
 TRACEBACK_ENV = "SOPCTL_TRACEBACK"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option(
     "-C", "--site", "site", metavar="FOLDER", help="The site (default: $SOPCTL_SITE, this folder or one above)."
 )
@@ -47,6 +51,8 @@ TRACEBACK_ENV = "SOPCTL_TRACEBACK"
 def main_group(context: click.Context, site: str | None, as_json: bool, signer: str | None) -> None:
     """Run an agency's backup/restore SOP: nothing runs without the signatures, every run leaves its form.
 
+    Without a command: what waits for you today.
+
     Exit codes: 0 ok, 1 unexpected, 2 usage or configuration, 10 refused by the gate, 11 locked, 20 run failed and the
     old state restored, 21 run failed and the service still down, 22 partly done, 30 evidence broken, 31 overdue,
     130 interrupted.
@@ -55,6 +61,19 @@ def main_group(context: click.Context, site: str | None, as_json: bool, signer: 
     if signer:
         context.obj.remote = control.RemoteSigner(Path(signer))
         context.obj.remote.follow()
+    if context.invoked_subcommand is None:
+        _alone(context)
+
+
+def _alone(context: click.Context) -> None:
+    """What waits for whoever asks; the help where there is no site to ask."""
+    try:
+        find_site(context.obj.site_option)
+    except UsageError:
+        if context.obj.site_option:
+            raise
+        raise click.exceptions.NoArgsIsHelpError(context) from None
+    views.show_today(context.obj, os.environ.get("SOPCTL_AS"))
 
 
 @main_group.result_callback()
@@ -87,8 +106,11 @@ for command in (
     audits.audit,
     monitors.metrics,
     monitors.check,
+    completing.completion,
+    completing.man,
 ):
     main_group.add_command(command)
+completing.attach(main_group)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.pg_cluster import Cluster, bin_dirs, running
 from tests.integration.pg_helpers import ROLES, databases, make_sample
+from tests.support import thin
 
 BINS = bin_dirs()
 #: Debian's, which servers have; `make test-long` asks the newest too

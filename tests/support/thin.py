@@ -31,7 +31,8 @@ def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
     if whole() or named:
         return
     seen: Counter[str] = Counter()
-    kept, left = [], []
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
     for item in items:
         part = item.get_closest_marker("part")
         function = item.nodeid.split("[")[0]

@@ -43,6 +43,9 @@ demo | test)
         need systemd-analyze systemd
         need groovy groovy
         need chromium chromium
+        need zsh zsh
+        need fish fish
+        need mandoc mandoc
     fi
     ;;
 *)
