@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.diskominfo.sop.plugins.module_utils.asset_gathering import gather
 
-from sopctl import facts, gaps
+from sopctl import facts, fsio, gaps
 from sopctl.errors import ConfigError
 from sopctl.facts import FactsFile
 from sopctl.gaps import Remembered
