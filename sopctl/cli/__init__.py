@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from sopctl import __version__, control, front, witnessing
+from sopctl import __version__, control, front, loading, witnessing
 from sopctl.cli import (
     assets,
     audits,
@@ -31,7 +31,7 @@ from sopctl.cli import (
     views,
 )
 from sopctl.cli.common import Settings
-from sopctl.errors import ExitCode, SopctlError, UsageError
+from sopctl.errors import ConfigError, ExitCode, SopctlError, UsageError
 from sopctl.output import Output
 from sopctl.site import find_site
 
@@ -144,9 +144,25 @@ def run(arguments: list[str] | None = None) -> int:
         return int(ExitCode.USAGE)
     except Exception as error:
         known = _known(error)
+        if isinstance(known, ConfigError):
+            known.where = loading.located(known.where, _root(words))
         output.error(known)
         return int(known.exit_code)
     return value if isinstance(value, int) else int(ExitCode.OK)
+
+
+def _root(words: list[str]) -> Path:
+    """The site of this call, as far as it can be found: errors name its files from there."""
+    option = None
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word in {"-C", "--site"}:
+            option = following
+        elif word.startswith("--site="):
+            option = word.partition("=")[2]
+    try:
+        return find_site(control.site_option(option))
+    except SopctlError:
+        return Path()
 
 
 def _require_text(words: list[str]) -> None:
