@@ -89,7 +89,7 @@ def located(where: str, root: Path) -> str:
         text = fsio.read_strict(root / match[1])
     except ConfigError:
         return where
-    keys, spot = _place(text, [key for key in re.split(r"[.\[\]]+", match[2]) if key])
+    _, spot = _place(text, [key for key in re.split(r"[.\[\]]+", match[2]) if key])
     return f"{match[1]}:{spot}:{match[2]}" if spot else where
 
 
