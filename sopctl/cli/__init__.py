@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from sopctl import __version__, control, front, witnessing
+from sopctl import __version__, control, front, notifying, witnessing
 from sopctl.cli import (
     assets,
     audits,
@@ -19,6 +19,7 @@ from sopctl.cli import (
     cleans,  # noqa: F401  # likewise
     demo,
     monitors,
+    notices,
     profiles,
     records,
     registers,  # noqa: F401  # adds its commands to the group `asset`
@@ -60,7 +61,8 @@ def main_group(context: click.Context, site: str | None, as_json: bool, signer: 
 @main_group.result_callback()
 @click.pass_context
 def _afterwards(context: click.Context, /, value: object, **_: object) -> object:
-    """Whoever acted has stamped what is not, and the witnesses told of what they have not seen; a silent one is no failure."""
+    """Whoever acted has stamped what is not, the witnesses told of what they have not seen, and people of what concerns them;
+    one that is silent is no failure."""
     session = context.obj.__dict__.get("session")
     if session is not None and not session.reading and session.ledger.path.exists():
         witnessing.stamp(session)
@@ -68,6 +70,7 @@ def _afterwards(context: click.Context, /, value: object, **_: object) -> object
             witnessing.catch_up(session)
         except (SopctlError, OSError) as error:
             session.say(str(error))
+        notifying.after_command(session)
     return value
 
 
@@ -87,6 +90,7 @@ for command in (
     audits.audit,
     monitors.metrics,
     monitors.check,
+    notices.notify,
 ):
     main_group.add_command(command)
 
