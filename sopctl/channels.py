@@ -66,11 +66,14 @@ def deliver(url: str, title: str, body: str, files: Sequence[Path] = (), *, seco
     """Send one text, with ``files`` where the channel can carry them. NotDelivered says why it could not be."""
     said: list[str] = []
     done: list[bool] = []
+    service = _service(url)  # here: loading Apprise takes a second or two, which is not the server's
+    if service is None:
+        raise ConfigError("is no address that Apprise knows")
 
     def work() -> None:
         with _listening(said):
             try:
-                done.append(_send(url, title, body, files))
+                done.append(_send(service, title, body, files))
             except Exception as error:  # over a hundred plugins, and whatever they do is no reason to stop
                 said.append(f"{type(error).__name__}: {error}")
                 done.append(False)
@@ -85,12 +88,9 @@ def deliver(url: str, title: str, body: str, files: Sequence[Path] = (), *, seco
         raise NotDelivered(_without_secrets("; ".join(said), url) or "the channel took it not, and did not say why")
 
 
-def _send(url: str, title: str, body: str, files: Sequence[Path]) -> bool:
+def _send(service: NotifyBase, title: str, body: str, files: Sequence[Path]) -> bool:
     from apprise import AppriseAttachment, NotifyFormat
 
-    service = _service(url)
-    if service is None:
-        raise ConfigError("is no address that Apprise knows")
     attached = None
     if files and service.attachment_support:
         attached = AppriseAttachment(asset=_asset())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sopctl import approval, assets, clock, locks, overview, standing, upkeep, vault
 from sopctl.models import Json
+from sopctl.outbox import Outbox
 from sopctl.schedule import Due
 from sopctl.session import Session
 from sopctl.vault import Backup
@@ -36,7 +37,7 @@ class Watched:
 
     ``order``: why the standing order does not hold; None where the SOP has no schedule. ``ends``: what ends (order, trust)
     → when (UTC). ``unconfirmed``: executed cases whose form waits for its confirmation, as ``overview`` lists them.
-    ``checked``: server → when its repository in the vault was last checked.
+    ``checked``: server → when its repository in the vault was last checked. ``undelivered``: notices that nobody has got.
     """
 
     at: str
@@ -49,6 +50,7 @@ class Watched:
     reviews: list[str]
     stale: list[str]
     checked: dict[str, str]
+    undelivered: int = 0
 
 
 def watch(session: Session) -> Watched:
@@ -83,6 +85,7 @@ def watch(session: Session) -> Watched:
         reviews=assets.overdue(session),
         stale=[lock.name for lock in locks.peek(site.state) if lock.state == "stale"],
         checked=upkeep.last_checked(session),
+        undelivered=len(Outbox(site.state).undelivered()),
     )
 
 
@@ -192,6 +195,7 @@ def _measured(watched: Watched) -> CollectorRegistry:
     gauge("reviews_due", "Servers whose yearly review is due.", {"": len(watched.reviews)}, "")
     gauge("cases_broken", "Open cases that cannot be believed.", {"": len(watched.broken)}, "")
     gauge("locks_stale", "Locks left by commands that died.", {"": len(watched.stale)}, "")
+    gauge("notices_undelivered", "Notices that could not be delivered so far.", {"": watched.undelivered}, "")
     if watched.order is not None:
         gauge("order_holds", "Whether the signed schedule holds.", {"": not watched.order}, "")
     gauge(

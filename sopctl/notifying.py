@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sopctl import archive, case_forms, channels, forms, fsio, happenings, paper, register, vault, wording
+from sopctl import archive, case_forms, channels, forms, fsio, happenings, paper, vault, wording
+from sopctl.addresses import Addresses, require_signed
 from sopctl.blanks import RESULT_TEXT
 from sopctl.case import find_case
 from sopctl.errors import ConfigError, SopctlError, one_line
@@ -67,36 +68,6 @@ class Report:
 def outbox(session: Session) -> Outbox:
     """The site's outbox."""
     return Outbox(session.site.state)
-
-
-def check(session: Session) -> list[str]:
-    """What is wrong with the settings, one sentence each, as ``doctor`` says it. Nothing is connected to."""
-    config, found, urls = session.site.config.notices, list[str](), dict[str, str]()
-    try:
-        require_signed(session)
-    except ConfigError as error:
-        found.append(error.message)
-    people = {person.id for person in session.trust.file.people}
-    for person, entry in config.people.items():
-        if person not in people:
-            found.append(f"notices.people.{person}: is not in the trust, so nothing is sent")
-        for channel, to in entry.to.items():
-            try:
-                if wrong := channels.problem(_address(session, urls, channel, person, to)):
-                    found.append(f"notices.channels.{channel}: {wrong}")
-            except SopctlError as error:
-                found.append(f"{error.where}: {error.message}")
-    return list(dict.fromkeys(found))
-
-
-def require_signed(session: Session) -> None:
-    """ConfigError unless the channels are those that the trust was signed over: who may edit sop.yml could have forms sent
-    elsewhere."""
-    if reason := register.setting_reason(session.trust.file, session.site.config, register.CHANNELS):
-        where = f"{session.site.root / 'sop.yml'}:{register.CHANNELS}"
-        raise ConfigError(
-            f"no notice is sent: {reason}", where=where, hint="Have the root holder sign: sopctl trust sign."
-        )
 
 
 def due(session: Session, *, clocked: bool) -> tuple[list[Notice], list[str]]:
@@ -209,7 +180,7 @@ def send(session: Session, notices: Sequence[Notice]) -> Report:
     box, by_key = outbox(session), {notice.key: notice for notice in notices}
     mine = box.claim({notice.key: notice.happening.case for notice in notices})
     outcome: dict[Key, str | None] = {}
-    end, dead, urls = time.monotonic() + BUDGET, set[str](), dict[str, str]()
+    end, dead, addresses = time.monotonic() + BUDGET, set[str](), Addresses(session)
     try:
         with tempfile.TemporaryDirectory(prefix="sop-notice-") as scratch:
             papers = _Papers(session, Path(scratch), report.problems)
@@ -219,7 +190,9 @@ def send(session: Session, notices: Sequence[Notice]) -> Report:
                     report.left.append(notice)
                     continue
                 try:
-                    _deliver(session, notice, urls, papers, max(1.0, min(channels.DEADLINE, end - time.monotonic())))
+                    _deliver(
+                        session, notice, addresses, papers, max(1.0, min(channels.DEADLINE, end - time.monotonic()))
+                    )
                     outcome[key] = None
                     report.sent.append(notice)
                 except SopctlError as error:
@@ -233,25 +206,12 @@ def send(session: Session, notices: Sequence[Notice]) -> Report:
     return report
 
 
-def _deliver(session: Session, notice: Notice, urls: dict[str, str], papers: _Papers, seconds: float) -> None:
+def _deliver(session: Session, notice: Notice, addresses: Addresses, papers: _Papers, seconds: float) -> None:
     key, config = notice.key, session.site.config.notices
-    url = _address(session, urls, key.channel, key.person, notice.to)
+    url = addresses.of(key.channel, key.person, notice.to)
     files = papers.of(notice.happening) if config.channels[key.channel].attach and channels.carries_files(url) else []
     text = text_of(session, notice, attached=bool(files))
     channels.deliver(url, text.subject, text.body, files, seconds=seconds)
-
-
-def _address(session: Session, urls: dict[str, str], channel: str, person: str, to: str) -> str:
-    """The whole address, a secret from here on. ``urls``: the channels' own, as far as they were asked for."""
-    config, where = session.site.config.notices, f"{session.site.root / 'sop.yml'}:notices"
-    if channel not in config.channels:
-        known = ", ".join(config.channels) or "none"
-        raise ConfigError(
-            f"channel {channel!r} is not described", where=f"{where}.people.{person}.to", hint=f"Described: {known}."
-        )
-    if channel not in urls:  # a password command is started once
-        urls[channel] = session.site.secret(config.channels[channel].url, f"{where}.channels.{channel}.url") or ""
-    return channels.address(urls[channel], to, f"{where}.people.{person}.to.{channel}")
 
 
 class _Papers:

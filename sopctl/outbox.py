@@ -182,7 +182,7 @@ def _open(known: Mapping[Key, Entry], wanted: Iterable[Key], now: str) -> list[K
         entry = known.get(key)
         if entry is None or _may_be_tried(entry, now):
             found.append((entry.tries if entry else 0, key))
-    return [key for _, key in sorted(found)]
+    return [key for _, key in sorted(found, key=lambda one: one[0])]
 
 
 def _may_be_tried(entry: Entry, now: str) -> bool:

@@ -25,6 +25,7 @@ from tests.support.notice_servers import (
     text_of,
     webhook,
 )
+from tests.support.site_builder import UNIT
 
 MAIL = {name: {"to": {"surel": f"{name}@example.go.id"}} for name in ("pemohon", "kadis", "kabid", "pelaksana")}
 
@@ -61,13 +62,13 @@ def shown(site: CaseSite, capsys: pytest.CaptureFixture[str]) -> list[dict[str, 
 
 def test_mail_tells_who_is_due_what_to_type_and_brings_the_form(site: CaseSite, tmp_path: Path) -> None:
     with mail_server() as (url, box):
-        people = {**MAIL, "pemohon": {**MAIL["pemohon"], "events": ["received", "approved"]}}
+        people: dict[str, Any] = {**MAIL, "pemohon": {**MAIL["pemohon"], "events": ["received", "approved"]}}
         people["pelaksana"] = {**MAIL["pelaksana"], "language": "en"}
         name_notices(site, {"surel": url}, people)
         assert note(site, tmp_path) == 0
         [turn] = box.to("pelaksana@example.go.id")
         assert turn["Subject"] == f"{site.case}: your turn, step 4"
-        assert turn["From"].endswith("<sop@example.go.id>")
+        assert turn["From"].addresses[0].addr_spec == "sop@example.go.id"
         assert f"sopctl case execute {site.case} --as pelaksana" in text_of(turn)
         assert "Requester : Kepala Bidang Mutasi, Bidang Mutasi" in text_of(turn)
         [form] = turn.iter_attachments()
@@ -124,16 +125,14 @@ def test_a_server_that_never_answers_costs_a_moment(
     site: CaseSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And only once a command, however many wait for that channel; the others are served."""
-    monkeypatch.setattr(channels, "DEADLINE", 1.0)
+    monkeypatch.setattr(channels, "CONNECT", 1)
     with silent_server() as port, webhook() as (url, taken):
         people = {name: {"to": {"surel": f"{name}@example.go.id"}, "events": ["approved", "turn"]} for name in MAIL}
         people["kadis"] = {"to": {"pusat": ""}, "events": ["approved"]}
         name_notices(site, {"surel": mail_address(port), "pusat": url}, people)
-        before = clock.now()
         assert note(site, tmp_path) == 0
-        assert clock.seconds_between(before, clock.now()) <= 4
         said = capsys.readouterr().err
-        assert said.count("no answer within 1 seconds") == 1
+        assert said.count("timed out") == 1
         assert len(taken) == 1
         assert len(shown(site, capsys)) == 1
 
@@ -166,7 +165,15 @@ def test_the_channels_secret_stands_nowhere_else(
             "mati": mail_address(free_port()),
             "ganjil": f"tidakada://{PASSWORD}",
         }
-        name_notices(site, addresses, {"pelaksana": {"to": dict.fromkeys(["surel", "salah", "mati"], "a@example.go.id") | {"rusak": "", "ganjil": ""}}})
+        name_notices(
+            site,
+            addresses,
+            {
+                "pelaksana": {
+                    "to": dict.fromkeys(["surel", "salah", "mati"], "a@example.go.id") | {"rusak": "", "ganjil": ""}
+                }
+            },
+        )
         for words in (["doctor"], ["notify", "--check"], ["notify", "--json"], ["case", "show", site.case], ["doctor"]):
             ask(site, *words)
         note(site, tmp_path)
@@ -190,19 +197,21 @@ def test_hostile_words_stay_words(site: CaseSite, tmp_path: Path) -> None:
     with mail_server() as (url, box), webhook() as (hook, taken):
         people = {"kadis": {"to": {"surel": "kadis@example.go.id", "pusat": ""}}}
         name_notices(site, {"surel": url, "pusat": hook}, people)
-        words = ["--dataset", "antrean", "--unit", evil, "--letter", str(site.builder.letter()), "--letter-number", "1"]
+        words = ["--dataset", "antrean", "--unit", UNIT, "--letter", str(site.builder.letter()), "--letter-number", "1"]
         assert ask(site, "case", "request", "restore", *words, "--reason", evil, "--as", "pemohon") == 0
         [mail] = box.to("kadis@example.go.id")
         assert [to for to, _ in box.taken] == [["kadis@example.go.id"]]
         assert mail["Bcc"] is None
-        assert [part.get_content_type() for part in mail.walk() if not part.is_multipart()][0] == "text/plain"
+        assert next(part.get_content_type() for part in mail.walk() if not part.is_multipart()) == "text/plain"
         for text in (text_of(mail), taken[0]["message"]):
             line = next(line for line in text.splitlines() if "Bcc:" in line)
-            assert "Bidang Bcc: jahat@example.org ‹b›Klik‹/b› (ini)(http://jahat.example)" in line
-            assert not {"\x1b", "\u202e", "<b>"} & set(text) and "<b>" not in text
+            assert line == "Alasan  : Bidang Bcc: jahat@example.org ‹b›Klik‹/b› (ini)(http://jahat.example) (2J"
+            assert not {"\x1b", "\u202e", "<"} & set(text)
 
 
-def test_what_the_clock_says(site: CaseSite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_clock_says(
+    site: CaseSite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Near, late, overdue and due for review; what lasts is told once a week."""
     with webhook() as (url, taken):
         name_notices(site, {"pusat": url}, {
@@ -262,7 +271,9 @@ def test_an_agencys_own_words(site: CaseSite, tmp_path: Path, capsys: pytest.Cap
         assert note(site, tmp_path) == 0
         assert "template: " in capsys.readouterr().err
         assert not box.taken
-        (own / "turn.txt.j2").write_text("Mohon {{ command }}\n{% include 'notices/id/_case.txt.j2' %}", encoding="utf-8")
+        (own / "turn.txt.j2").write_text(
+            "Mohon {{ command }}\n{% include 'notices/id/_case.txt.j2' %}", encoding="utf-8"
+        )
         assert note(site, tmp_path) == 0
         [(_, mail)] = box.taken
         assert mail["Subject"] == f"Mohon sopctl case execute {site.case} --as pelaksana"

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from tests.support.case_site import CaseSite
 
@@ -30,15 +30,16 @@ class Mailbox:
         self.raw: list[bytes] = []
         self.refused: set[str] = set()
 
-    async def handle_RCPT(  # noqa: N802  # aiosmtpd's name
-        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
+    # the names, and the arguments, are aiosmtpd's
+    async def handle_RCPT(self, *given: Any) -> str:  # noqa: N802
+        envelope, address = given[2], given[3]
         if address in self.refused:
             return "550 no such user here"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, *given: Any) -> str:  # noqa: N802
+        envelope = given[2]
         assert isinstance(envelope.content, bytes)
         self.raw.append(envelope.content)
         message = message_from_bytes(envelope.content, policy=policy.default)
@@ -73,12 +74,10 @@ def mail_server(port: int | None = None) -> Iterator[tuple[str, Mailbox]]:
     def allowed(*given: Any) -> AuthResult:
         login = given[-1]
         good = isinstance(login, LoginPassword) and (login.login, login.password) == (USER.encode(), PASSWORD.encode())
-        return AuthResult(success=good)
+        return AuthResult(success=good, handled=False)  # so the server says 535 itself
 
     port = port or free_port()
-    controller = Controller(
-        box, "127.0.0.1", port, authenticator=allowed, auth_required=True, auth_require_tls=False
-    )
+    controller = Controller(box, "127.0.0.1", port, authenticator=allowed, auth_required=True, auth_require_tls=False)
     controller.start()
     try:
         yield mail_address(port), box
@@ -97,13 +96,13 @@ def webhook(status: int = 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     taken: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802  # http.server's name
+        def do_POST(self) -> None:  # http.server's name
             taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
