@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -63,12 +64,10 @@ def of_cases(session: Session) -> list[Happening]:
     context, found = session.context(), list[Happening]()
     oldest = clock.plus(context.now, days=-MAX_AGE_DAYS)
     for case_id in _recent(context, oldest):
-        try:
+        with suppress(SopctlError):  # `case list` and `audit verify` tell of it, and the other cases are told of
             case = cases.find_case(session.site.cases, case_id, session.site.profile.profile)
-        except SopctlError:  # `case list` tells of it
-            continue
-        if case.filed and not examine(context, case):
-            found += [one for one in _of_case(session, context, case) if one.at >= oldest]
+            if case.filed and not examine(context, case):
+                found += [one for one in _of_case(session, context, case) if one.at >= oldest]
     return found
 
 
@@ -81,20 +80,21 @@ def _recent(context: Context, oldest: str) -> list[str]:
 
 
 def _of_case(session: Session, context: Context, case: Case) -> Iterator[Happening]:
-    request, concerned = case.request, people_of(context, case)
-    requester = str(request.get("requester") or "")
+    requester = str(case.request.get("requester") or "")
     common = _common(session, context, case)
     turn = turn_of(session, context, case)
 
     def happening(event: str, ref: str, at: str, people: Iterable[str], record: str = "", **facts: Any) -> Happening:
-        merged = {**common, "at": at, **facts}
-        return Happening(event, ref, at, tuple(people), turn, case.id, record or _record(case), merged)
+        told_of = record or _record(case)
+        merged = {**common, "at": at, "record": told_of, **facts}
+        return Happening(event, ref, at, tuple(people), turn, case.id, told_of, merged)
 
     for filed in case.filed:
         document, at = filed.document, received_at(context, case, filed)
         if at is None:
             continue
         body, ref = document.body, document_ref(case.id, document.seq)
+        concerned = people_of(context, case, at, "" if document.act == "execute" else document.actor.person)
         signer = {"actor": title(context, document.actor.person), "reason": str(body.get("reason") or "")}
         if document.act == "request":
             yield happening("received", ref, at, [requester], **signer)
@@ -111,9 +111,9 @@ def _of_case(session: Session, context: Context, case: Case) -> Iterator[Happeni
             yield happening("informed", ref, at, [requester], **signer, **said)
     for line in context.lines:
         if line.kind == "run-started" and line.ref.startswith(f"{case.id}/"):
-            yield happening("started", line.ref, line.at, concerned)
+            yield happening("started", line.ref, line.at, people_of(context, case, line.at))
     for record, at, result in _unfiled(session, context, case):
-        yield _run(happening, record, at, concerned, result, record)
+        yield _run(happening, record, at, people_of(context, case, at), result, record)
     due, last = case.state.due, _last_word(case)
     if due and turn and last and (at := received_at(context, case, last)):
         yield happening("turn", f"{document_ref(case.id, last.document.seq)}/{due.id}", at, turn)
@@ -121,7 +121,7 @@ def _of_case(session: Session, context: Context, case: Case) -> Iterator[Happeni
 
 def _run(happening: Any, ref: str, at: str, people: Iterable[str], result: str, record: str) -> Happening:
     event = "finished" if result == "berhasil" else "failed"
-    facts = {"result": result, "record": record, "down": result == "gagal_layanan_mati"}
+    facts = {"result": result, "down": result == "gagal_layanan_mati"}
     made: Happening = happening(event, ref, at, people, record, **facts)
     return made
 
@@ -283,19 +283,24 @@ def _week(moment: str) -> str:
 # --- people ----------------------------------------------------------------------------------------------------
 
 
-def holders(context: Context, roles: Iterable[str]) -> tuple[str, ...]:
-    """Who holds one of the roles now."""
-    wanted = list(roles)
+def holders(context: Context, roles: Iterable[str], at: str | None = None) -> tuple[str, ...]:
+    """Who holds one of the roles now, or held it at ``at``."""
+    wanted, moment = list(roles), at or context.now
     return tuple(
         person.id
         for person in context.trust.file.people
-        if any(context.trust.has_role(person, role, context.now) for role in wanted)
+        if any(context.trust.has_role(person, role, moment) for role in wanted)
     )
 
 
 def holds_any(context: Context, person: Person) -> bool:
     """Whether the person holds any role now: who has left is told nothing more."""
     return any(held.since <= context.now <= held.until for held in person.roles)
+
+
+def _signs(context: Context, person: Person) -> bool:
+    """Whether the person has a key that counts now."""
+    return any(key.since <= context.now <= key.until and not key.revoked for key in person.keys)
 
 
 def title(context: Context, person_id: str) -> str:
@@ -314,7 +319,7 @@ def turn_of(session: Session, context: Context, case: Case) -> tuple[str, ...]:
     if due.act == "receive":  # the requester's alone, and the desk's for one without a key
         requester = str(case.request.get("requester") or "")
         person = next((each for each in context.trust.file.people if each.id == requester), None)
-        desk = holders(context, [DESK]) if person is not None and not person.keys else ()
+        desk = holders(context, [DESK]) if person is not None and not _signs(context, person) else ()
         return tuple(dict.fromkeys([requester, *desk]))
     roles = [role for role in actors(session, due) if role not in RESERVED]
     return tuple(
@@ -324,10 +329,18 @@ def turn_of(session: Session, context: Context, case: Case) -> tuple[str, ...]:
     )
 
 
-def people_of(context: Context, case: Case) -> tuple[str, ...]:
-    """Whom a case concerns: who asked, who signed in it, and who executes."""
+def people_of(context: Context, case: Case, at: str, but: str = "") -> tuple[str, ...]:
+    """Whom something that happened at ``at`` concerns: who asked, who had signed in the case by then, and who executes.
+
+    ``but``: who brought it about, and knows.
+    """
     execution = case.flow.first("execute")
-    operators = holders(context, execution.actors if execution else [])
-    signers = [filed.document.actor.person for filed in case.filed]
+    operators = holders(context, execution.actors if execution else [], at)
+    signers = [
+        filed.document.actor.person
+        for filed in case.filed
+        if (received := received_at(context, case, filed)) is not None and received <= at
+    ]
     requester = str(case.request.get("requester") or "")
-    return tuple(dict.fromkeys([*([requester] if requester else []), *signers, *operators]))
+    found = dict.fromkeys([*([requester] if requester else []), *signers, *operators])
+    return tuple(person for person in found if person != but)

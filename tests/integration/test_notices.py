@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sopctl import channels, cli, clock, outbox
+from sopctl import archive, channels, cli, clock, fsio, outbox
 from sopctl.redact import Redactor
 from tests.support.case_site import CaseSite, at_home, build
 from tests.support.notice_servers import (
@@ -139,8 +139,8 @@ def test_a_server_that_never_answers_costs_a_moment(
 
 def test_a_wrong_address_hinders_nobody(site: CaseSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with mail_server() as (url, box):
-        box.refused.add("kabid@example.go.id")
-        people = {name: {**MAIL[name], "events": ["approved"]} for name in ("kabid", "pemohon", "pelaksana")}
+        box.refused.add("kadis@example.go.id")
+        people = {name: {**MAIL[name], "events": ["approved"]} for name in ("kadis", "pemohon", "pelaksana")}
         name_notices(site, {"surel": url}, people)
         assert note(site, tmp_path) == 0
         assert note(site, tmp_path) == 0
@@ -149,7 +149,7 @@ def test_a_wrong_address_hinders_nobody(site: CaseSite, tmp_path: Path, capsys: 
             "pelaksana@example.go.id",
         }
         [undelivered] = shown(site, capsys)
-        assert undelivered["person"] == "kabid"
+        assert undelivered["person"] == "kadis"
         assert "550" in undelivered["cause"]
 
 
@@ -236,6 +236,34 @@ def test_what_the_clock_says(
         assert "antrean, berkas: back up terlambat" in later
         assert "antrean, berkas: the backup is overdue" in later
         assert "srv01, srv02: the yearly review of the asset register is due soon" in told(clock.plus(until, days=340))
+
+
+def test_a_run_that_left_the_service_down_is_told_though_it_left_no_document(site: CaseSite, tmp_path: Path) -> None:
+    form = {"form": "restore", "header": {"result": "gagal_layanan_mati", "check_mode": False}}
+    files = {"form.json": json.dumps(form).encode(), "form.html": b"<p>form</p>"}
+    session, record = site.session, f"{site.case}-01"
+    signer = session.signer("pelaksana", None)
+    bag = archive.seal_record(
+        session.site.archive, record, "run", files, {}, sign=lambda data: session.sign(data, "sop-record", signer)
+    )
+    session.ledger.append("record", record, {"tagmanifest": fsio.sha256_file(bag / "tagmanifest-sha256.txt")})
+    with mail_server() as (url, box):
+        name_notices(
+            site, {"surel": url}, {name: {**MAIL[name], "events": ["failed"]} for name in ("kadis", "pelaksana")}
+        )
+        assert note(site, tmp_path) == 0
+        for name in ("kadis", "pelaksana"):
+            [mail] = box.to(f"{name}@example.go.id")
+            assert mail["Subject"] == f"{site.case}: pelaksanaan gagal, layanan masih mati"
+            assert "LAYANAN MASIH MATI. Hubungi pelaksana sekarang" in text_of(mail)
+            [attached] = mail.iter_attachments()
+            assert attached.get_filename() == f"{record}-form.html"
+    with mail_server() as (url, box):  # a form that is not what was sealed goes to nobody
+        name_notices(site, {"surel": url}, {"kabid": {**MAIL["kabid"], "events": ["failed"]}})
+        (bag / "data/form.html").write_bytes(b"<p>lain</p>")
+        assert note(site, tmp_path) == 0
+        [mail] = box.to("kabid@example.go.id")
+        assert list(mail.iter_attachments()) == []
 
 
 def test_channels_that_nobody_signed_are_not_used(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from aiosmtpd.controller import Controller
@@ -122,16 +123,21 @@ def silent_server() -> Iterator[int]:
         yield int(listening.getsockname()[1])
 
 
-def name_notices(site: CaseSite, channels: dict[str, str], people: dict[str, dict[str, Any]], **more: Any) -> None:
-    """Describe channels (name → address, kept in a secret file) and people in sop.yml, and have the root holder sign."""
-    (site.root / "secrets").mkdir(exist_ok=True, mode=0o700)
+def name_notices(site: CaseSite, channels: dict[str, str], people: dict[str, dict[str, Any]]) -> None:
+    """Describe channels and people in sop.yml, and have the root holder sign."""
+    describe_notices(site.root, channels, people)
+    site.retrust(lambda file: file)
+
+
+def describe_notices(root: Path, channels: dict[str, str], people: dict[str, dict[str, Any]]) -> None:
+    """Write channels (name → address, which goes into a secret file) and people into sop.yml; nobody has signed them yet."""
+    (root / "secrets").mkdir(exist_ok=True, mode=0o700)
     for name, url in channels.items():
-        path = site.root / "secrets" / f"kanal-{name}"
+        path = root / "secrets" / f"kanal-{name}"
         path.write_text(f"{url}\n", encoding="utf-8")
         path.chmod(0o600)
     described = {name: {"url": {"file": f"secrets/kanal-{name}"}} for name in channels}
-    path = site.root / "sop.yml"
+    path = root / "sop.yml"
     kept = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("notices: ")]
-    kept.append(f"notices: {json.dumps({'channels': described, 'people': people, **more})}")
+    kept.append(f"notices: {json.dumps({'channels': described, 'people': people})}")
     path.write_text("\n".join(kept) + "\n", encoding="utf-8")
-    site.retrust(lambda file: file)
