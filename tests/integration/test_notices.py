@@ -87,6 +87,7 @@ def test_mail_tells_who_is_due_what_to_type_and_brings_the_form(site: CaseSite, 
 
 def test_webhook_of_one_who_watches_everything(site: CaseSite, capsys: pytest.CaptureFixture[str]) -> None:
     with webhook() as (url, taken):
+        site.edit("sop.yml", "forms: {pdf: false}", "forms: {pdf: true}")
         wanted = {"to": {"pusat": ""}, "all": True, "events": ["approved", "received", "turn"]}
         name_notices(site, {"pusat": url}, {"pengurus": wanted})
         capsys.readouterr()
@@ -100,7 +101,8 @@ def test_webhook_of_one_who_watches_everything(site: CaseSite, capsys: pytest.Ca
         [told] = taken
         assert told["title"] == due["subject"] == f"{site.case}: permintaan disetujui"
         [form] = told["attachments"]
-        assert "Formulir Permintaan Restore Data" in base64.b64decode(form["base64"]).decode()
+        assert form["filename"] == f"{site.case}-form.pdf"
+        assert base64.b64decode(form["base64"]).startswith(b"%PDF-")
 
 
 def test_dead_channel_is_no_failure_is_shown_and_is_tried_by_the_next_command(
@@ -236,6 +238,8 @@ def test_what_the_clock_says(
         assert "antrean, berkas: back up terlambat" in later
         assert "antrean, berkas: the backup is overdue" in later
         assert "srv01, srv02: the yearly review of the asset register is due soon" in told(clock.plus(until, days=340))
+        site.change_yaml("register/servers/srv02.yml", reviewed={"at": "2020-01-01", "by": "kabid"})
+        assert "srv02: the yearly review of the asset register is overdue" in told(clock.plus(until, days=341))
 
 
 def test_a_run_that_left_the_service_down_is_told_though_it_left_no_document(site: CaseSite, tmp_path: Path) -> None:
