@@ -55,7 +55,7 @@ NO_FACTS: Json = {
     "case": "", "operation": "restore", "datasets": [], "unit": "", "requester": "", "requester_id": "", "request_reason": "",
     "actor": "", "reason": "", "text": "", "step_number": "", "step_text": "", "act": "", "by": "", "until": None,
     "since": None, "window_since": None, "window_until": None, "result": "", "record": "", "down": False, "server": "",
-    "servers": [], "overdue": False, "at": None,
+    "servers": [], "overdue": False, "at": None, "beside": False,
 }  # fmt: skip
 
 
@@ -173,6 +173,7 @@ def _common(session: Session, context: Context, case: Case) -> Json:
         "unit": str(request.get("unit") or ""),
         "requester": title(context, requester) if requester else "",
         "requester_id": requester,
+        "beside": bool(request.get("to")),
         "request_reason": str(request.get("reason") or ""),
         **_step(session, due),
         "until": until,

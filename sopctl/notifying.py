@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sopctl import archive, case_forms, channels, forms, fsio, happenings, paper, vault, wording
+from sopctl import archive, case_forms, channels, clock, forms, fsio, happenings, paper, vault, wording
 from sopctl.addresses import Addresses, require_signed
 from sopctl.blanks import RESULT_TEXT
 from sopctl.case import find_case
-from sopctl.errors import ConfigError, SopctlError, one_line
+from sopctl.errors import ConfigError, SopctlError, UsageError, one_line
 from sopctl.happenings import NO_FACTS, Happening
 from sopctl.models import Json
 from sopctl.outbox import Key, Outbox
@@ -165,7 +165,8 @@ def failure(notice: Notice, cause: str) -> str:
     """One line on a notice that did not arrive."""
     key = notice.key
     of = f" of {notice.happening.case}" if notice.happening.case else ""
-    return f"notice: {key.event}{of} to {key.person} over {key.channel}: {cause}. Nothing is lost: the next command tries again"
+    again = "" if key.event == "test" else ". Nothing is lost: the next command tries again"
+    return f"notice: {key.event}{of} to {key.person} over {key.channel}: {cause}{again}"
 
 
 def send(session: Session, notices: Sequence[Notice]) -> Report:
@@ -195,14 +196,45 @@ def send(session: Session, notices: Sequence[Notice]) -> Report:
                     )
                     outcome[key] = None
                     report.sent.append(notice)
-                except SopctlError as error:
-                    cause = one_line(f"{error.where}: {error.message}" if error.where else error.message)
-                    outcome[key] = cause
-                    report.failed.append((notice, cause))
+                except Exception as error:  # one that cannot be made must not keep all others from going out
+                    outcome[key] = _cause(error)
+                    report.failed.append((notice, _cause(error)))
                     if isinstance(error, channels.NotDelivered):
                         dead.add(key.channel)
     finally:
         box.settle(outcome, [key for key in mine if key not in outcome])
+    return report
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, SopctlError):
+        return one_line(f"{error.where}: {error.message}" if error.where else error.message)
+    return one_line(f"{type(error).__name__}: {error}")
+
+
+def trial(session: Session, person: str) -> Report:
+    """Send a trial message to one person over each of their channels, now; it is remembered nowhere.
+
+    UsageError when the settings or the trust do not know them.
+    """
+    entry = session.site.config.notices.people.get(person)
+    where = f"{session.site.root / 'sop.yml'}:notices.people"
+    if entry is None:
+        known = ", ".join(session.site.config.notices.people) or "nobody"
+        raise UsageError(f"{person!r} is told nothing", where=where, hint=f"Told are: {known}.")
+    session.trust.person(person)
+    require_signed(session)
+    report, addresses = Report(), Addresses(session)
+    for channel, to in entry.to.items():
+        happening = Happening("test", person, clock.now(), (person,))
+        language = entry.language or session.site.config.notices.language
+        notice = Notice(Key("test", person, person, channel), happening, language, to)
+        try:
+            text = text_of(session, notice)
+            channels.deliver(addresses.of(channel, person, to), text.subject, text.body)
+            report.sent.append(notice)
+        except SopctlError as error:
+            report.failed.append((notice, _cause(error)))
     return report
 
 
@@ -229,7 +261,7 @@ class _Papers:
         if key not in self._made:
             try:
                 made = self._recorded(happening.record) if happening.record else self._requested(happening.case)
-            except (SopctlError, OSError) as error:
+            except Exception as error:  # whatever it is: a notice without its form is better than none
                 self._problems.append(f"notice: {happening.case}: its form cannot be attached ({one_line(str(error))})")
                 made = {}
             self._made[key] = self._write(happening.record or happening.case, made)

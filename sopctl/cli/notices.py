@@ -7,25 +7,33 @@ import click
 
 from sopctl import notifying
 from sopctl.cli.common import Settings, settings, with_json
-from sopctl.errors import ExitCode
+from sopctl.errors import ExitCode, UsageError
 from sopctl.notifying import Notice, Report
 from sopctl.output import Output
 
 
 @click.command()
 @click.option("--check", is_flag=True, help="Send nothing; say what would be sent, and to whom.")
+@click.option(
+    "--test", "person", metavar="PERSON", help="Send this person a trial message, over each of their channels."
+)
 @with_json
 @settings
-def notify(config: Settings, check: bool) -> int:
+def notify(config: Settings, check: bool, person: str | None) -> int:
     """Tell people what waits for them: time limits, what is overdue, reviews, and what could not be delivered before.
 
     Exit codes: 0, or 22 when a notice could not be delivered; the next call tries again.
     """
     session = config.session
     session.reading = True  # it acts on nothing, and a trust that has ended hinders no reminder
-    notices, problems = notifying.due(session, clocked=True)
+    if check and person:
+        raise UsageError("--check sends nothing, --test does", where="--check/--test", hint="Give one of the two.")
+    notices, problems = notifying.due(session, clocked=True) if person is None else ([], [])
     shown = [notifying.summary(session, notice) for notice in notices] if check else []
-    report = Report() if check else notifying.send(session, notices)
+    if person is not None:
+        report = notifying.trial(session, person)
+    else:
+        report = Report() if check else notifying.send(session, notices)
     wrong = [*problems, *report.problems]
     value = {
         "check": check,

@@ -270,6 +270,24 @@ def test_a_run_that_left_the_service_down_is_told_though_it_left_no_document(sit
         assert list(mail.iter_attachments()) == []
 
 
+def test_a_trial_message(site: CaseSite, capsys: pytest.CaptureFixture[str]) -> None:
+    with mail_server() as (url, box), webhook(403) as (hook, _):
+        name_notices(
+            site, {"surel": url, "pusat": hook}, {"kabid": {"to": {"surel": "kabid@example.go.id", "pusat": ""}}}
+        )
+        capsys.readouterr()
+        assert ask(site, "notify", "--test", "kabid") == 22
+        said = capsys.readouterr().out
+        assert "sent: test to kabid over surel" in said
+        assert "test to kabid over pusat: " in said and "403" in said
+        [mail] = box.to("kabid@example.go.id")
+        assert mail["Subject"] == "sopctl: pesan percobaan"
+        assert ask(site, "notify", "--test", "kadis") == 2
+        assert ask(site, "notify", "--test", "kabid", "--check") == 2
+        assert len(box.taken) == 1
+        assert not (site.root / ".state/notices").exists()
+
+
 def test_channels_that_nobody_signed_are_not_used(
     site: CaseSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,7 +50,7 @@ def test_every_event_says_what_happened_and_what_to_do(event: str, language: str
 
 
 def test_both_languages_have_the_same_templates_and_no_other() -> None:
-    wanted = {f"{event}.txt.j2" for event in (*happenings.EVENTS, "_case", "_end")}
+    wanted = {f"{event}.txt.j2" for event in (*happenings.EVENTS, "test", "_case", "_end")}
     for language in wording.LANGUAGES:
         assert {path.name for path in (FOLDER / language).iterdir()} == wanted
         for path in (FOLDER / language).iterdir():
