@@ -16,7 +16,7 @@ from sopctl import archive, case_forms, channels, clock, forms, fsio, happenings
 from sopctl.addresses import Addresses, require_signed
 from sopctl.blanks import RESULT_TEXT
 from sopctl.case import find_case
-from sopctl.errors import ConfigError, SopctlError, UsageError, one_line
+from sopctl.errors import ConfigError, GateRefused, SopctlError, UsageError, one_line
 from sopctl.happenings import NO_FACTS, Happening
 from sopctl.models import Json
 from sopctl.outbox import Key, Outbox
@@ -148,6 +148,8 @@ def after_command(session: Session) -> None:
     try:
         notices, problems = due(session, clocked=False)
         report = send(session, notices)
+    except GateRefused:  # between `trust add` and `trust sign` nobody can be believed; whoever acts is told so
+        return
     except (SopctlError, OSError) as error:
         session.say(str(error))
         return

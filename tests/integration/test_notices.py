@@ -301,10 +301,12 @@ def test_channels_that_nobody_signed_are_not_used(
         assert not taken
 
 
-def test_who_has_left_is_told_nothing(site: CaseSite, tmp_path: Path) -> None:
+def test_who_has_left_is_told_nothing(site: CaseSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with mail_server() as (url, box):
         name_notices(site, {"surel": url}, {"kadis": {**MAIL["kadis"], "events": ["approved"], "all": True}})
+        capsys.readouterr()
         assert ask(site, "trust", "end", "kadis", "--role", "kadis") == 0
+        assert "refused" not in capsys.readouterr().err
         site.retrust(lambda file: file)
         assert note(site, tmp_path) == 0
         assert not box.taken
