@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from sopctl import __version__, control, front, loading, witnessing
+from sopctl import __version__, control, front, loading, notifying, witnessing
 from sopctl.cli import (
     assets,
     audits,
@@ -20,6 +20,7 @@ from sopctl.cli import (
     completing,
     demo,
     monitors,
+    notices,
     profiles,
     records,
     registers,  # noqa: F401  # adds its commands to the group `asset`
@@ -79,7 +80,8 @@ def _alone(context: click.Context) -> None:
 @main_group.result_callback()
 @click.pass_context
 def _afterwards(context: click.Context, /, value: object, **_: object) -> object:
-    """Whoever acted has stamped what is not, and the witnesses told of what they have not seen; a silent one is no failure."""
+    """Whoever acted has stamped what is not, the witnesses told of what they have not seen, and people of what concerns them;
+    one that is silent is no failure."""
     session = context.obj.__dict__.get("session")
     if session is not None and not session.reading and session.ledger.path.exists():
         witnessing.stamp(session)
@@ -87,6 +89,7 @@ def _afterwards(context: click.Context, /, value: object, **_: object) -> object
             witnessing.catch_up(session)
         except (SopctlError, OSError) as error:
             session.say(str(error))
+        notifying.after_command(session)
     return value
 
 
@@ -108,6 +111,7 @@ for command in (
     monitors.check,
     completing.completion,
     completing.man,
+    notices.notify,
 ):
     main_group.add_command(command)
 completing.attach(main_group)

@@ -70,6 +70,12 @@ def _show(output: Output, value: Json, zone: str) -> None:
         output.line(f"  kept: {kept_line(one)}", "yellow" if one["cleanable"] else "")
     for one in value["cleaned"]:
         output.line(f"  {dropped_line(one)}")
+    for one in value["notices"]:
+        again = "given up" if one["state"] == "given-up" else "the next command tries again"
+        output.line(
+            f"  not delivered: {one['event']} to {one['person']} over {one['channel']}: {one['cause']} ({again})",
+            "yellow",
+        )
     for what in value["missing"]:
         output.line(f"  missing: {what}", "yellow")
     for problem in value["problems"]:
