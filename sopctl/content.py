@@ -73,7 +73,7 @@ def code_files() -> list[tuple[str, Path]]:
 def _installers(path: Path) -> bool:
     """Whether pip made this file: it compiles what it installs, beside its source.
 
-    Only in the wheel. No run reads it, since each has a fresh PYTHONPYCACHEPREFIX; any other compiled file is refused.
+    Only in the wheel. No run reads it: Ansible compiles a collection from its source; any other compiled file is refused.
     """
     source = path.parent.with_name(f"{path.name.partition('.')[0]}.py") if path.parent.name == "__pycache__" else path
     return path.is_relative_to(package() / "_data") and path.suffix == ".pyc" and source.is_file() and source != path

@@ -89,7 +89,9 @@ def environment(folder: Path, known_hosts: Path | None = None) -> dict[str, str]
         "HOME": env.get("HOME", str(Path.home())),
         "PATH": tool_path(),
         "LC_ALL": "C.UTF-8",
-        "PYTHONPYCACHEPREFIX": str(folder / "pyc"),
+        # Ansible's own code comes compiled by who installed it: compiling it anew takes longer than most runs. What is in
+        # a collection Ansible itself always compiles from the source.
+        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
         "ANSIBLE_CONFIG": str(content.package() / "ansible.cfg"),
         "ANSIBLE_COLLECTIONS_PATH": str(content.collections_root()),

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ShellComplete, ZshComplete
 
 from sopctl import __version__, clock
+from sopctl.cli.common import with_json
 from sopctl.errors import SopctlError
 from sopctl.site import Site, find_site
 
@@ -92,6 +93,7 @@ def _commands(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[
 
 @click.command()
 @click.argument("shell", type=click.Choice(list(KINDS)))
+@with_json
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print what teaches SHELL to complete commands, options, and names of cases, datasets, servers and people.
@@ -103,20 +105,24 @@ def completion(context: click.Context, shell: str) -> None:
     root: Any = context.find_root()
     script = KINDS[shell](root.command, {}, "sopctl", VARIABLE)
     # source() itself starts the shell to ask for its version, and complains where that shell is not on this machine
-    click.echo(script.source_template % script.source_vars(), nl=False)
+    text = script.source_template % script.source_vars()
+    context.obj.output.result({"shell": shell, "script": text}, lambda output: output.page(text))
 
 
 @click.command("man")
 @click.option("--to", "folder", metavar="FOLDER", type=click.Path(path_type=Path), help="Write sopctl.1 there instead.")
+@with_json
 @click.pass_context
 def man(context: click.Context, folder: Path | None) -> None:
-    """Print the manual page: sopctl man | man -l -"""
+    """Print the manual page, for man -l."""
     page = manual(context.find_root())
     if folder is None:
-        click.echo(page, nl=False)
+        context.obj.output.result({"page": page}, lambda output: output.page(page))
         return
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sopctl.1").write_text(page, encoding="utf-8")
+    path = folder / "sopctl.1"
+    path.write_text(page, encoding="utf-8")
+    context.obj.output.result({"file": str(path)}, lambda output: output.line(str(path)))
 
 
 def manual(root: click.Context) -> str:

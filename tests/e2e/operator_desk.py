@@ -71,7 +71,7 @@ class Desk:
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
             "ANSIBLE_PIPELINING": "True",
             "ANSIBLE_NOCOLOR": "1",
-            "PYTHONPYCACHEPREFIX": str(self.folder / "pyc"),
+            "PYTHONDONTWRITEBYTECODE": "1",
             **self.env,
         }
         # script gives it a terminal: --step and the debugger ask nobody without one

@@ -93,7 +93,7 @@ def enrol(site: SiteBuilder, *more: str) -> str:
     env = {
         **site.env,
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-        "PYTHONPYCACHEPREFIX": str(site.folder / "pyc"),
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
     env |= {"PWD": str(site.root), "ANSIBLE_HOST_KEY_CHECKING": "False"}
     command = [

@@ -33,7 +33,7 @@ def serve(lab: Lab, folder: Path, name: str, port: int, **more: Any) -> str:
         "HOME": str(folder),
         "LC_ALL": "C.UTF-8",
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-        "PYTHONPYCACHEPREFIX": str(folder / "pyc"),
+        "PYTHONDONTWRITEBYTECODE": "1",
         "PWD": str(lab.ca.parent),
     }
     done = subprocess.run(command, env=env, cwd=lab.ca.parent, capture_output=True, text=True, check=False)

@@ -127,5 +127,4 @@ def environment(folder: Path, gate: Path | None, inventory: Path, lab: Lab) -> M
         "SOP_MOLECULE_REPOSITORY": folder.name,
         "ANSIBLE_NOCOLOR": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPYCACHEPREFIX": str(folder / "pyc"),
     }

@@ -32,7 +32,7 @@ def playbook(tmp_path: Path, tasks: list[Any], *options: str, **env: str) -> str
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_LOCAL_TEMP": str(tmp_path / "tmp"),
-        "PYTHONPYCACHEPREFIX": str(tmp_path / "pyc"),
+        "PYTHONDONTWRITEBYTECODE": "1",
         "COLUMNS": "2000",
         **env,
     }
