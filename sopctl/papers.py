@@ -161,7 +161,8 @@ def _page(session: Session, case: Case, step: Step) -> str:
         "digest": case.filed[-1].digest,
         "step": step,
         "reason": document.body.get("reason") or document.body.get("note") or document.body.get("text") or "",
-        "valid_until": approval.get("until") if isinstance(approval, dict) else None,
+        "valid_until": approval["valid_until"] if isinstance(approval, dict) else None,
+        "backups": {one["dataset"]: one for one in approval["targets"]} if isinstance(approval, dict) else {},
         "forms": case_forms.request_forms(session, case) if case.request else [],
         "executed": case.body("execute"),
         "signer": filing.signed(session, case.filed[-1]),
@@ -240,6 +241,13 @@ def _filed(session: Session, case: Case, data: bytes, size: int, path: Path, lin
             where=str(path),
             hint="Print the paper anew and have it signed.",
         )
+    days, now = session.trust.file.papers.days, clock.now()
+    if clock.seconds_between(document.at, now) > days * 86400:
+        raise GateRefused(
+            f"was printed at {document.at}, and a paper is good for {days} days",
+            where=str(path),
+            hint="Print it anew and have it signed.",
+        )
     return _answered(session, case, filed, size, path)
 
 
@@ -271,7 +279,7 @@ def _answered(session: Session, case: Case, filed: Filed, size: int, path: Path)
 
 def _way_out(reasons: Collection[str]) -> str:
     said = " ".join(reasons)
-    if "no answer of the CA" in said:
+    if signed_pdf.UNKNOWN in said:
         return "Try again when the CA's OCSP or CRL address answers, or have it signed with its answers inside (PAdES B-LT)."
     if "nobody's in the trust" in said:
         return "The root holder writes a person's certificate down: sopctl trust certificate PERSON FILE."

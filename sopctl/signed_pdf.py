@@ -12,7 +12,7 @@ import hashlib
 import io
 import logging
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, lru_cache
@@ -33,6 +33,7 @@ FIELD = "TandaTangan"
 BOX = (311, 48, 555, 130)
 MOST_ENDS = 500
 REVOKED = "the certificate was revoked"
+UNKNOWN = "whether the certificate is revoked could not be found out (no answer of the CA that holds for that time)"
 FETCH_SECONDS = 10
 CLOCKS = timedelta(minutes=2)  # by how much the CA's clock may differ from ours
 _END = re.compile(rb"%%EOF(?:\r\n|\r|\n)?")
@@ -200,34 +201,41 @@ def judge(
 def _judge(
     pdf: bytes, size: int, name: str, document: bytes, anchors: tuple[bytes, ...], at: str, soft: bool
 ) -> Judgement:
-    from pyhanko.sign.diff_analysis import ModificationLevel, SuspiciousModification
     from pyhanko.sign.validation.dss import DocumentSecurityStore
     from pyhanko.sign.validation.errors import NoDSSFoundError
 
-    reader, base = _reader(pdf), _reader(pdf[:size]).xrefs.total_revisions - 1
+    reader, paper = _reader(pdf), _reader(pdf[:size])
+    if not _on_top(reader, paper, size):
+        return Judgement(("it begins with the paper, but shows something else",))
     if _attached(reader) != {name: document}:
         return Judgement(("the data inside it is not the document that it was printed for",))
-    if not _on_top(reader, _reader(pdf[:size]), size):
-        return Judgement(("what it shows does not begin with our paper",))
     signatures = list(reader.embedded_regular_signatures)
     if len(signatures) != 1:
         said = "is not signed" if not signatures else f"bears {len(signatures)} signatures; one person signs it"
         return Judgement((f"the paper {said}",))
     signature = signatures[0]
     one = signature.signer_cert
-    who = _digest(one.dump()), str(one.subject.human_friendly)
+    wrong = _around(reader, paper.xrefs.total_revisions - 1, signature)
+    if not wrong:
+        try:
+            store = DocumentSecurityStore.read_dss(reader)
+            certs, ocsps, crls = list(store.load_certs()), _streams(store.ocsps), _streams(store.crls)
+        except NoDSSFoundError:
+            certs, ocsps, crls = [], [], []
+        context = _context(anchors, soft, moment=clock.parse(at), other_certs=certs, ocsps=ocsps, crls=crls)
+        wrong = _wrong(_status(signature, context), signature, context)
+    return Judgement((wrong,) if wrong else (), _digest(one.dump()), str(one.subject.human_friendly))
+
+
+def _around(reader: PdfFileReader, printed: int, signature: EmbeddedPdfSignature) -> str:
+    """What is wrong with a signed paper besides its signature; empty when nothing is."""
+    if signature.signer_cert.self_signed != "no":
+        return "the certificate is signed by itself, by no CA"
     if outside := _visible_elsewhere(reader):
-        return Judgement((f"a visible field ({outside}) was added outside the place for the signature",), *who)
-    changed = _policy().review_file(reader, base)
-    if isinstance(changed, SuspiciousModification) or changed.modification_level > ModificationLevel.FORM_FILLING:
-        return Judgement(("the paper was altered after it was printed: more than a signature was put on it",), *who)
-    try:
-        store = DocumentSecurityStore.read_dss(reader)
-        certs, ocsps, crls = list(store.load_certs()), _streams(store.ocsps), _streams(store.crls)
-    except NoDSSFoundError:
-        certs, ocsps, crls = [], [], []
-    context = _context(anchors, soft, moment=clock.parse(at), other_certs=certs, ocsps=ocsps, crls=crls)
-    return Judgement(tuple(_wrong(_status(signature, context), at)), *who)
+        return f"a visible field ({outside}) was added outside the place for the signature"
+    if _altered(reader, printed, signature.signed_revision):
+        return "the paper was altered between printing and signing"
+    return ""
 
 
 def _on_top(reader: PdfFileReader, paper: PdfFileReader, size: int) -> bool:
@@ -239,8 +247,24 @@ def _on_top(reader: PdfFileReader, paper: PdfFileReader, size: int) -> bool:
         info = of.xrefs.get_xref_container_info(number)
         return info.start_location, info.end_location
 
-    same = ours < all_ and all(place(reader, number) == place(paper, number) for number in range(ours))
+    same = ours <= all_ and all(place(reader, number) == place(paper, number) for number in range(ours))
     return same and all(place(reader, number)[0] >= size for number in range(ours, all_))
+
+
+def _altered(reader: PdfFileReader, printed: int, signed: int) -> bool:
+    """Whether a revision after the paper's, up to the signed one, does more than to put a signature on it. What comes behind the
+    signature is asked when that is validated."""
+    from pyhanko.sign.diff_analysis import ModificationLevel, SuspiciousModification
+
+    old = reader.get_historical_resolver(printed)
+    try:
+        return signed <= printed or any(
+            _policy().apply(old, reader.get_historical_resolver(number)).modification_level
+            > ModificationLevel.FORM_FILLING
+            for number in range(printed + 1, signed + 1)
+        )
+    except SuspiciousModification:
+        return True
 
 
 def _visible_elsewhere(reader: PdfFileReader) -> str:
@@ -299,34 +323,42 @@ def _status(signature: EmbeddedPdfSignature, context: ValidationContext) -> PdfS
     )
 
 
-def _wrong(status: PdfSignatureStatus, at: str) -> Iterator[str]:
+def _wrong(status: PdfSignatureStatus, signature: EmbeddedPdfSignature, context: ValidationContext) -> str:
     from pyhanko.sign.diff_analysis import ModificationLevel
     from pyhanko.sign.validation import SignatureCoverageLevel
 
     if not status.intact or not status.valid:
-        yield "the signature does not fit the bytes: they were altered after it was signed"
-    elif status.coverage not in {SignatureCoverageLevel.ENTIRE_FILE, SignatureCoverageLevel.ENTIRE_REVISION}:
-        yield "the signature does not cover the whole document"
-    elif status.modification_level is None or status.modification_level > ModificationLevel.LTA_UPDATES:
-        yield "the paper was altered after it was signed"
-    elif not status.trusted:
-        yield _untrusted(status, at)
+        return "the signature does not fit the bytes: they were altered after it was signed"
+    if status.coverage not in {SignatureCoverageLevel.ENTIRE_FILE, SignatureCoverageLevel.ENTIRE_REVISION}:
+        return "the signature does not cover the whole document"
+    if status.modification_level is None or status.modification_level > ModificationLevel.LTA_UPDATES:
+        return "the paper was altered after it was signed"
+    return "" if status.trusted else _untrusted(signature, context)
 
 
-def _untrusted(status: PdfSignatureStatus, at: str) -> str:
-    word = getattr(status.trust_problem_indic, "name", "")
-    if status.revoked or word.startswith("REVOKED"):
-        return REVOKED
-    return {
-        "NO_CERTIFICATE_CHAIN_FOUND": "the certificate leads to no CA that the trust names",
-        "OUT_OF_BOUNDS_NO_POE": f"the certificate, or one above it, did not hold at {at}",
-        "NOT_YET_VALID": f"the certificate, or one above it, did not hold yet at {at}",
-        "EXPIRED": f"the certificate, or one above it, had expired at {at}",
-        "REVOCATION_OUT_OF_BOUNDS_NO_POE": "what the CA says about its revocation is not of that time",
-        "TRY_LATER": "whether the certificate is revoked could not be found out (no answer of the CA)",
-        "CHAIN_CONSTRAINTS_FAILURE": "the certificate is not for signing, or may not be used like this",
-        "CRYPTO_CONSTRAINTS_FAILURE_NO_POE": "the signature uses an algorithm that is too weak",
-    }.get(word, f"the certificate cannot be believed ({word.lower().replace('_', ' ') or 'no path'})")
+def _untrusted(signature: EmbeddedPdfSignature, context: ValidationContext) -> str:
+    """Why the certificate is not believed: asked again, for the library's own words tell these apart and its status does not."""
+    import asyncio
+
+    from pyhanko_certvalidator import CertificateValidator, errors
+
+    chain = CertificateValidator(
+        signature.signer_cert, intermediate_certs=signature.other_embedded_certs, validation_context=context
+    )
+    try:
+        asyncio.run(chain.async_validate_usage(key_usage=set()))  # type: ignore[no-untyped-call]
+    except Exception as error:
+        words: dict[type[Exception], str] = {
+            errors.RevokedError: REVOKED,
+            errors.InsufficientRevinfoError: UNKNOWN,
+            errors.ExpiredError: "the certificate, or one above it, had expired at that time",
+            errors.NotYetValidError: "the certificate, or one above it, did not hold yet at that time",
+            errors.PathBuildingError: "the certificate leads to no CA that the trust names",
+            errors.DisallowedAlgorithmError: "the certificate, or one above it, is signed by an algorithm that is too weak",
+        }
+        known = next((word for kind, word in words.items() if isinstance(error, kind)), "")
+        return known or f"the certificate cannot be believed ({' '.join(str(error).split())[:160]})"
+    return "the certificate is not for signing"
 
 
 # --- the CA's answers ------------------------------------------------------------------------------------------------

@@ -148,8 +148,11 @@ class Trust:
         return found
 
     def certificate_reasons(self, digest: str, person_id: str, roles: list[str], times: list[str]) -> list[str]:
-        """Why the certificate of that SHA-256 is not that person's in one of ``roles`` at all of ``times``, as :meth:`reasons`
-        says it of keys; empty when it is."""
+        """Why the certificate of that SHA-256 is not that person's, in one of ``roles`` at all of ``times``; empty when it is.
+
+        The first of ``times`` is when the paper was printed, the last when it was received: it was signed between them, so the
+        certificate must hold at the last alone (it may have been renewed since), the role at both.
+        """
         pinned = [(person, one) for person in self.file.people for one in person.certificates if one.sha256 == digest]
         mark = digest[:19]
         if not pinned:
@@ -158,15 +161,15 @@ class Trust:
         if owner.id != person_id:
             return [f"certificate {mark} is {owner.id}'s, not {person_id}'s"]
         revoked = min((one.revoked for _, one in pinned if one.revoked), default=None)
-        if revoked is not None and any(at >= revoked for at in times):
+        if revoked is not None and times[-1] >= revoked:
             return [f"certificate {mark} of {owner.id} was revoked in the trust from {revoked} on"]
-        found = []
-        for at in times:
-            if not any(one.since <= at <= one.until for _, one in pinned):
-                found.append(f"certificate {mark} held for nobody at {at}")
-            elif not any(self.has_role(owner, role, at) for role in roles):
-                found.append(f"{person_id} did not hold {' or '.join(roles)} at {at}")
-        return found
+        if not any(one.since <= times[-1] <= one.until for _, one in pinned):
+            return [f"certificate {mark} held for nobody at {times[-1]}"]
+        return [
+            f"{person_id} did not hold {' or '.join(roles)} at {at}"
+            for at in times
+            if not any(self.has_role(owner, role, at) for role in roles)
+        ]
 
     @cached_property
     def anchors(self) -> tuple[bytes, ...]:

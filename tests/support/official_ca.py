@@ -120,9 +120,7 @@ class OfficialCa:
             .not_valid_after(now + timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
             .add_extension(
                 x509.KeyUsage(content_commitment=signing and not ca, key_cert_sign=ca, crl_sign=ca, **usage),
                 critical=True,
@@ -130,7 +128,9 @@ class OfficialCa:
         )
         if urls and name != issuer:
             which = "akar" if ca else "pejabat"
-            places = [x509.DistributionPoint([x509.UniformResourceIdentifier(f"{self.url}/{which}.crl")], None, None, None)]
+            places = [
+                x509.DistributionPoint([x509.UniformResourceIdentifier(f"{self.url}/{which}.crl")], None, None, None)
+            ]
             builder = builder.add_extension(x509.CRLDistributionPoints(places), critical=False)
             if not ca:
                 where = x509.UniformResourceIdentifier(f"{self.url}/ocsp")
@@ -223,7 +223,7 @@ def serving(ca: OfficialCa) -> Iterator[OfficialCa]:
 
 def sign(pdf: bytes, holder: Holder, field_name: str = "TandaTangan", spec: SigFieldSpec | None = None) -> bytes:
     """What a good signing tool makes of it: a PAdES signature in an incremental update."""
-    signer = SimpleSigner.load_pkcs12(str(holder.p12), passphrase=PASSPHRASE)
+    signer = SimpleSigner.load_pkcs12(str(holder.p12), passphrase=PASSPHRASE)  # type: ignore[no-untyped-call]
     assert signer is not None
     meta = PdfSignatureMetadata(field_name=field_name, subfilter=SigSeedSubFilter.PADES, md_algorithm="sha256")
     out = sign_pdf(IncrementalPdfFileWriter(io.BytesIO(pdf)), meta, signer=signer, new_field_spec=spec)
