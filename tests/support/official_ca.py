@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
+from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.sign import PdfSignatureMetadata, SimpleSigner, sign_pdf
 from pyhanko.sign.fields import SigFieldSpec, SigSeedSubFilter
@@ -228,3 +229,24 @@ def sign(pdf: bytes, holder: Holder, field_name: str = "TandaTangan", spec: SigF
     meta = PdfSignatureMetadata(field_name=field_name, subfilter=SigSeedSubFilter.PADES, md_algorithm="sha256")
     out = sign_pdf(IncrementalPdfFileWriter(io.BytesIO(pdf)), meta, signer=signer, new_field_spec=spec)
     return bytes(out.getvalue())
+
+
+def updated(pdf: bytes, change: Callable[[IncrementalPdfFileWriter], None]) -> bytes:
+    """An incremental update."""
+    writer = IncrementalPdfFileWriter(io.BytesIO(pdf))
+    change(writer)
+    out = io.BytesIO()
+    writer.write(out)  # type: ignore[no-untyped-call]
+    return out.getvalue()
+
+
+def other_text(pdf: bytes) -> bytes:
+    """The page shows DITOLAK in the place of all that it said, and the data inside still approves."""
+
+    def change(writer: IncrementalPdfFileWriter) -> None:
+        page = writer.root["/Pages"]["/Kids"][0]
+        shown = generic.StreamObject(stream_data=b"BT /F1 40 Tf 100 500 Td (DITOLAK) Tj ET")
+        page[generic.NameObject("/Contents")] = writer.add_object(shown)
+        writer.update_container(page)
+
+    return updated(pdf, change)

@@ -20,7 +20,7 @@ from pyhanko.sign.fields import SigFieldSpec
 from sopctl import cli, clock, examination, fsio, requesting, signed_pdf, workflow
 from sopctl.models import TrustFile
 from tests.support.case_site import CaseSite, at_home
-from tests.support.official_ca import PASSPHRASE, Holder, OfficialCa, serving, sign
+from tests.support.official_ca import PASSPHRASE, Holder, OfficialCa, other_text, serving, sign, updated
 from tests.support.site_builder import UNIT
 
 NAME = "Kepala Bidang Aptika"
@@ -100,27 +100,6 @@ def desk(printed: Desk, tmp_path: Path) -> Iterator[Desk]:
 
 
 # --- what attackers make ---------------------------------------------------------------------------------------------
-
-
-def updated(pdf: bytes, change: Callable[[IncrementalPdfFileWriter], None]) -> bytes:
-    """An incremental update."""
-    writer = IncrementalPdfFileWriter(io.BytesIO(pdf))
-    change(writer)
-    out = io.BytesIO()
-    writer.write(out)  # type: ignore[no-untyped-call]
-    return out.getvalue()
-
-
-def other_text(pdf: bytes) -> bytes:
-    """The page shows DITOLAK in the place of all that it said, and the data inside still approves."""
-
-    def change(writer: IncrementalPdfFileWriter) -> None:
-        page = writer.root["/Pages"]["/Kids"][0]
-        shown = generic.StreamObject(stream_data=b"BT /F1 40 Tf 100 500 Td (DITOLAK) Tj ET")
-        page[generic.NameObject("/Contents")] = writer.add_object(shown)
-        writer.update_container(page)
-
-    return updated(pdf, change)
 
 
 def other_data(pdf: bytes) -> bytes:
