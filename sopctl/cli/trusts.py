@@ -246,7 +246,6 @@ def _roles(person: Person) -> str:
 
 
 def _keys(person: Person) -> str:
-    return ", ".join(
-        signing.fingerprint(key.key) + (f" (revoked from {key.revoked} on)" if key.revoked else "")
-        for key in person.keys
-    )
+    held = [(signing.fingerprint(key.key), key.revoked) for key in person.keys]
+    held += [(one.sha256, one.revoked) for one in person.certificates]
+    return ", ".join(mark + (f" (revoked from {revoked} on)" if revoked else "") for mark, revoked in held)
