@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 import pikepdf
 import pytest
+import yaml
 from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.sign.fields import SigFieldSpec
 
-from sopctl import cli, clock, examination, fsio, requesting, signed_pdf, workflow
+from sopctl import cli, clock, examination, fsio, loading, requesting, signed_pdf, workflow
 from sopctl.models import TrustFile
 from tests.support.case_site import CaseSite, at_home
 from tests.support.official_ca import PASSPHRASE, Holder, OfficialCa, other_text, serving, sign, updated
@@ -57,6 +58,17 @@ def run(site: CaseSite, *words: str | Path) -> int:
     return cli.run(["-C", str(site.root), *map(str, words)])
 
 
+def asked(site: CaseSite) -> requesting.Asked:
+    return requesting.Asked(
+        operation="restore",
+        datasets=["antrean"],
+        unit=UNIT,
+        letter=site.builder.letter(),
+        letter_number="800/13/2026",
+        reason="data terhapus",
+    )
+
+
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfficialCa]:
     with serving(OfficialCa(tmp_path_factory.mktemp("ca"))) as found:
@@ -73,16 +85,7 @@ def printed(base_site: CaseSite, ca: OfficialCa, tmp_path_factory: pytest.TempPa
         for person, holder in (("kabid", kabid), ("kadis", kadis)):
             assert run(site, "trust", "certificate", person, holder.pem) == 0
         assert run(site, "trust", "sign", "--key", base_site.builder.root_key) == 0
-        letter = base_site.builder.letter()
-        asked = requesting.Asked(
-            operation="restore",
-            datasets=["antrean"],
-            unit=UNIT,
-            letter=letter,
-            letter_number="800/13/2026",
-            reason="data terhapus",
-        )
-        case = requesting.request(site.session, asked, "pemohon", None).id
+        case = requesting.request(site.session, asked(site), "pemohon", None).id
         workflow.act(site.session, case, "dispose", "kadis", None, lambda *_: {"to": "", "note": ""})
         out = site.root.parent / "paper.pdf"
         assert run(site, "case", "print", case, "--approve", "--reason", "sesuai kewenangan", "--to", out) == 0
@@ -322,3 +325,55 @@ def test_nothing_is_printed_that_could_not_be_done(desk: Desk, capsys: pytest.Ca
         assert said in capsys.readouterr().err
     assert not out.exists()
     assert desk.site.ledger.head() == before
+
+
+def test_acts_in_which_nothing_is_decided(desk: Desk) -> None:
+    """The kadis disposes on paper; what a killed command left of another signature does not stand in the way."""
+    site, out = desk.site, desk.site.root.parent / "disposisi.pdf"
+    case = requesting.request(site.session, asked(site), "pemohon", None)
+    assert run(site, "case", "print", case.id, "--due", "--reason", "tindak lanjuti", "--to", out) == 0
+    (case.folder / "02-dispose.json.sig").write_bytes(b"half")
+    assert desk.attach(sign(out.read_bytes(), desk.kadis), case.id) == 0
+    session = site.session
+    now = session.case(case.id)
+    assert now.filed[-1].document.body == {"to": "", "note": "tindak lanjuti"}
+    assert now.state.due is not None
+    assert now.state.due.act == "decide"
+    assert examination.examine(session.context(), now) == []
+    assert not (case.folder / "02-dispose.json.sig").exists()
+
+
+def test_certificates_in_the_trust(desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each stands under one person, who is no CA and no service; a key never lies with it; none vanishes."""
+    both = tmp_path / "both.pem"
+    both.write_bytes(desk.kabid.pem.read_bytes() + b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    for words, said in (
+        (("certificate", "kadis", desk.kabid.pem), "the certificate is kabid's"),
+        (("certificate", "kadis", desk.ca.anchor), "is a CA"),
+        (("certificate", "kadis", desk.ca.issue("Server", signing=False).pem), "is not for signing"),
+        (("certificate", "kadis", both), "holds a private key"),
+        (("certificate", "kadis", wrong), "is no certificate"),
+        (("certificate", "kadis", tmp_path / "none.pem"), "does not exist"),
+        (("anchor", desk.kabid.pem), "is no CA's certificate"),
+        (("anchor", desk.ca.anchor), "stand in the trust already"),
+        (("certificate", "robot", desk.ca.issue("Robot").pem), "a service identity signs no papers"),
+    ):
+        capsys.readouterr()
+        assert run(desk.site, "trust", *words) == 2
+        assert said in capsys.readouterr().err
+    path = desk.site.root / "trust/trust.yml"
+    file = loading.from_yaml(TrustFile, path.read_bytes(), path)
+    people = {person.id: person for person in file.people}
+    for change, said in (
+        ({"kabid": []}, "is gone"),
+        ({"kadis": people["kadis"].certificates + people["kabid"].certificates}, "one certificate under two persons"),
+    ):
+        listed = [
+            msgspec.structs.replace(one, certificates=change.get(one.id, one.certificates)) for one in file.people
+        ]
+        path.write_bytes(yaml.safe_dump(msgspec.to_builtins(msgspec.structs.replace(file, people=listed))).encode())
+        capsys.readouterr()
+        assert run(desk.site, "trust", "sign", "--key", desk.site.builder.root_key) == 2
+        assert said in capsys.readouterr().err
