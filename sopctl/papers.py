@@ -267,6 +267,12 @@ def _answered(session: Session, case: Case, filed: Filed, size: int, path: Path)
     signed, problem = signed_pdf.with_answers(filed.signature, trust.anchors, soft)
     if problem == signed_pdf.REVOKED:  # whatever older answer lies in the file
         raise GateRefused(problem, where=str(path), hint="The root holder writes their new certificate down.")
+    if len(signed) > signed_pdf.MAX_BYTES:
+        raise GateRefused(
+            f"is larger than {signed_pdf.MAX_BYTES} bytes with the CA's answers",
+            where=str(path),
+            hint="Sign without pictures; a CA with OCSP gives smaller answers than one with lists.",
+        )
     last = signed_pdf.judge(signed, *how, soft=soft)
     if last.reasons:
         more = f" ({problem})" if problem and problem not in last.reasons else ""

@@ -358,7 +358,9 @@ class Session:
         reasons = examine(self.context(), extended, pending=True)
         if reasons:
             raise GateRefused(reasons, where=case.id)
-        if not filed.path.exists():  # what a killed command left of another signature of a document that never came to be
+        if (
+            not filed.path.exists()
+        ):  # what a killed command left of another signature of a document that never came to be
             for left in (filed.path.with_suffix(".pdf"), filed.path.with_name(filed.path.name + ".sig")):
                 left.unlink(missing_ok=True)
         fsio.write_atomic(filed.signature_path, filed.signature)

@@ -381,11 +381,15 @@ def with_answers(pdf: bytes, anchors: tuple[bytes, ...], soft: bool) -> tuple[by
 
 
 async def _asked(pdf: bytes, anchors: tuple[bytes, ...], soft: bool) -> bytes:
+    import aiohttp
     from pyhanko.sign.validation.dss import async_add_validation_info
     from pyhanko_certvalidator.fetchers.aiohttp_fetchers import AIOHttpFetcherBackend
 
     signature = next(iter(_reader(pdf).embedded_regular_signatures))
-    async with AIOHttpFetcherBackend(per_request_timeout=FETCH_SECONDS) as fetchers:
+    async with (
+        aiohttp.ClientSession(trust_env=True) as session,  # the account's http_proxy, as for time stamps
+        AIOHttpFetcherBackend(session, FETCH_SECONDS) as fetchers,
+    ):
         context = _context(anchors, soft, allow_fetching=True, fetchers=fetchers)
         out = await async_add_validation_info(signature, context, skip_timestamp=True, output=io.BytesIO())
     return bytes(out.getvalue())
