@@ -62,8 +62,9 @@ test-e2e: deps venv pyc $(if $(SKIPPING),,lab) ## tests/e2e: sopctl as people us
 test-faults: deps venv pyc ## the whole fault matrix in labs of its own (an hour); PART=mariadb, PART=swapped … runs a part
 	@tests/tools/test-faults.sh '$(PART)'
 
-test-long: deps venv pyc ## the matrices of which `make test` takes a part: every byte of a record, every statement of an exchange
-	SOPTEST_WHOLE=1 pytest $(WORKERS) tests/unit/test_tamper_matrix.py tests/integration/test_engine_mariadb_crash.py $(PYTEST)
+test-long: deps venv pyc lab ## the matrices of which `make test` takes a part: each byte of a record, each statement of an exchange, each PostgreSQL
+	SOPTEST_WHOLE=1 pytest $(WORKERS) -m "(long or part) and not lab" tests --ignore tests/bench $(PYTEST)
+	SOPTEST_WHOLE=1 pytest -m "(long or part) and lab" tests --ignore tests/bench $(PYTEST)
 
 molecule: deps venv pyc lab ## the molecule scenario of each role, in the lab
 	pytest tests/e2e/test_molecule.py $(PYTEST)

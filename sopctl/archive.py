@@ -238,6 +238,13 @@ def list_records(archive_root: Path) -> list[Path]:
     return sorted(path for path in (archive_root / "records").glob("[0-9]*/[0-9]*/*") if _is_dir(path))
 
 
+def record_path(archive_root: Path, record_id: str) -> Path | None:
+    """The directory of the sealed record of that id; None when there is none."""
+    if not re.fullmatch(r"[A-Z]{3}-[0-9]{4}-[0-9]{4}-[A-Z0-9]{1,8}", record_id):
+        return None
+    return next((path for path in (archive_root / "records").glob(f"[0-9]*/[0-9]*/{record_id}") if _is_dir(path)), None)
+
+
 def record_info(path: Path) -> dict[str, list[str]]:
     """bag-info.txt as label → values. It is not checked here: that is :func:`verify_record`."""
     info: dict[str, list[str]] = {}

@@ -51,14 +51,14 @@ def everything(session: Session) -> list[Asset]:
     known = facts.load_all(site.root, site.servers)
     found = []
     for server in site.servers.values():
-        file, last = known.get(server.id), context.reviews.last.get(server.id)
+        looked, last = known.get(server.id), context.reviews.last.get(server.id)
         entry = fsio.sha256_bytes(site.register_bytes[f"servers/{server.id}.yml"])
-        digest = fsio.sha256_bytes(fsio.read_strict(facts.path_of(site.root, server.id))) if file else None
+        digest = looked.digest if looked else None
         found.append(
             Asset(
                 server=server,
                 entry=entry,
-                facts=file,
+                facts=looked.file if looked else None,
                 digest=digest,
                 last=last,
                 holds=reviews.due(last, server.reviewed.at if server.reviewed else None),

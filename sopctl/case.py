@@ -370,8 +370,8 @@ def attachments_wrong(case: Case) -> list[str]:
     bound: dict[str, Any] = {}
     for filed in case.filed:
         body = filed.document.body
-        paper = body.get("letter") if filed.document.act == "request" else body
-        if filed.document.act in {"request", "attach"} and isinstance(paper, dict):
+        paper = body if filed.document.act == "attach" else body.get("letter")
+        if filed.document.act in {"request", "receive", "attach"} and isinstance(paper, dict):
             bound[str(paper.get("file"))] = paper.get("sha256")
     found = []
     for name, digest in bound.items():

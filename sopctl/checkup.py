@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sopctl import (
+    addresses,
     approval,
     archive,
     assets,
@@ -111,6 +112,7 @@ def _site(session: Session) -> list[Item]:
         for path in archive.unfinished(site.archive)
     ]
     found += _timestamps(session)
+    found += _notices(session)
     found += _kept(session)
     found += _mode(site)
     return found
@@ -129,6 +131,19 @@ def _timestamps(session: Session) -> list[Item]:
         for name, todo in waiting.items()
         for hint in [f"sopctl audit timestamp {name}"]
     ]
+
+
+def _notices(session: Session) -> list[Item]:
+    """Who is told, what is wrong with how, and what nobody has got yet."""
+    config = session.site.config.notices
+    if not config.people:
+        return []
+    try:
+        wrong = addresses.problems(session)
+    except SopctlError as error:
+        wrong = [str(error)]
+    how = f"{len(config.people)} people over {', '.join(config.channels)}"
+    return [Item("notices", "warn", one) for one in wrong] or [Item("notices", "ok", how)]
 
 
 def _vault(session: Session) -> str:

@@ -6,8 +6,10 @@ Strings of that one form compare as the times they name, so documents are compar
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sopctl.errors import ConfigError
@@ -29,12 +31,17 @@ def stamp(moment: datetime) -> str:
 
 def parse(text: str, where: str = "time") -> datetime:
     """Read our one form; ConfigError for any other."""
+    if (moment := _moment(text)) is None:
+        raise ConfigError(f"{text!r} is not a time", where=where, hint="Write it in UTC as 2026-11-22T03:00:00Z.")
+    return moment
+
+
+@lru_cache(maxsize=4096)  # a register's thousands of entries were reviewed on a few days
+def _moment(text: str) -> datetime | None:
     if _PATTERN.fullmatch(text):
-        try:
+        with contextlib.suppress(ValueError):
             return datetime.strptime(text, FORMAT).replace(tzinfo=UTC)
-        except ValueError:
-            pass
-    raise ConfigError(f"{text!r} is not a time", where=where, hint="Write it in UTC as 2026-11-22T03:00:00Z.")
+    return None
 
 
 def is_time(text: str) -> bool:
@@ -46,6 +53,7 @@ def is_time(text: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=4096)
 def plus(text: str, **duration: int) -> str:
     """``plus("…Z", days=7)``; ConfigError when the sum lies beyond the calendar."""
     try:

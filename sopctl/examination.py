@@ -46,6 +46,8 @@ def examine(context: Context, case: Case, *, pending: bool = False, whole: bool 
         found += examine_one(context, case, filed, pending and number == len(case.filed))
     found += case.state.reasons
     found += separation(context, case)
+    if pending:
+        found += _unproven(case)
     if pending and not _leads_out(case, pending):
         found += lateness(context, case)
         found += authority(context, case)
@@ -59,6 +61,20 @@ def examine(context: Context, case: Case, *, pending: bool = False, whole: bool 
 
 #: documents that can be filed whatever was changed since: nothing is executed by them
 _OUT = {"takeover", "attach", "withdraw", "ratify", "inform", "receive"}
+
+
+def _unproven(case: Case) -> list[str]:
+    """Why the desk's word that the requester has received the result does not stand: their own signed letter is not there.
+
+    Asked when it is filed: what was received without one before stays as right as it was.
+    """
+    last = case.filed[-1] if case.filed else None
+    if last is None or last.document.act != "receive" or last.document.actor.role != DESK:
+        return []
+    if last.document.body.get("letter"):
+        return []
+    requester = case.request.get("requester")
+    return [f"{last.path.name}: the desk receives for {requester} with their signed letter: --letter FILE"]
 
 
 def _leads_out(case: Case, pending: bool) -> bool:
@@ -194,6 +210,8 @@ def _unsaid(context: Context, case: Case, document: Document) -> str | None:
         problem = "does not name a plain file"
     elif document.act == "clean":
         problem = _drops(case, body)
+    elif document.act == "receive" and "letter" in body and not _names_a_file(body["letter"]):
+        problem = "does not name a plain file as its letter"
     elif document.act in {"receive", "withdraw"} and document.actor.role != DESK:
         requester = case.request.get("requester")
         if document.actor.person != requester:

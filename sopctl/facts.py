@@ -206,13 +206,22 @@ def path_of(root: Path, server: str) -> Path:
     return root / FOLDER / f"{server}.json"
 
 
-def load(root: Path, server: str) -> FactsFile | None:
+@dataclass(frozen=True)
+class Known:
+    """Facts as they lie, and the SHA-256 of their file."""
+
+    file: FactsFile
+    digest: str
+
+
+def load(root: Path, server: str) -> Known | None:
     """The facts of a server read strictly; None where it was never looked at. ConfigError for a file that is not its."""
     path = path_of(root, server)
     if not os.path.lexists(path):
         return None
+    data = fsio.read_strict(path)
     try:
-        found = msgspec.json.decode(fsio.read_strict(path), type=FactsFile)
+        found = msgspec.json.decode(data, type=FactsFile)
     except msgspec.DecodeError as error:  # ours to write: thousands are read by `asset list`, in C
         raise ConfigError(
             f"is not a file of facts ({error})",
@@ -221,10 +230,10 @@ def load(root: Path, server: str) -> FactsFile | None:
         ) from None
     if found.id != server:
         raise ConfigError(f"id {found.id!r} differs from the file's name", where=f"{path}:id")
-    return found
+    return Known(found, fsio.sha256_bytes(data))
 
 
-def load_all(root: Path, servers: Iterable[str]) -> dict[str, FactsFile]:
+def load_all(root: Path, servers: Iterable[str]) -> dict[str, Known]:
     """The facts of all these servers that have some."""
     names = {path.stem for path in (root / FOLDER).glob("*.json")}
     found = {server: load(root, server) for server in servers if server in names}

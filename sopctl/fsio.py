@@ -16,11 +16,8 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
-
-import yaml
 
 from sopctl.errors import AlreadyExistsError, ConfigError
 
@@ -29,16 +26,7 @@ MAX_DEPTH = 32
 MAX_INT = 2**53 - 1  # larger whole numbers are changed silently by common JSON readers
 
 _CHUNK = 1024 * 1024
-_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
-_YAML_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_YAML_FLOAT = re.compile(
-    r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)", re.IGNORECASE
-)
-_YAML_WORDS: dict[str, bool | None] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
+TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -121,9 +109,13 @@ def read_strict(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
         # Looked at before it is opened: opening some devices has effects. Looked at again after: it may be exchanged.
         _require_regular(os.lstat(path), where)
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        with os.fdopen(os.open(path, flags), "rb") as stream:
-            _require_regular(os.fstat(stream.fileno()), where)
-            data = stream.read(max_bytes + 1)
+        descriptor = os.open(path, flags)
+        try:
+            status = os.fstat(descriptor)
+            _require_regular(status, where)
+            data = _read_all(descriptor, min(status.st_size, max_bytes), max_bytes + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise ConfigError("no such file", where=where) from error
     except OSError as error:
@@ -131,6 +123,14 @@ def read_strict(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
         raise ConfigError(why, where=where) from error
     if len(data) > max_bytes:
         raise ConfigError(f"is larger than {max_bytes} bytes", where=where)
+    return data
+
+
+def _read_all(descriptor: int, size: int, most: int) -> bytes:
+    """At most ``most`` bytes; no more memory than about ``size``, which it is said to have, is asked for at once."""
+    data = os.read(descriptor, size + 1)
+    while len(data) < most and (block := os.read(descriptor, min(_CHUNK, most - len(data)))):
+        data += block
     return data
 
 
@@ -191,7 +191,7 @@ def _refuse_floats(value: object) -> None:
 
 def parse_json_strict(data: bytes, where: str) -> Any:
     """The value of ``data``; what two JSON readers could read differently is a ConfigError at ``where:line:column``."""
-    text = _decode(data, where)
+    text = decode(data, where)
     _check_json_depth(text, where)
 
     def fail(why: str) -> NoReturn:
@@ -220,21 +220,21 @@ def parse_json_strict(data: bytes, where: str) -> Any:
         )
     except json.JSONDecodeError as error:
         raise ConfigError(f"not JSON: {error.msg}", where=f"{where}:{error.lineno}:{error.colno}") from error
-    _refuse_surrogates(value, where)
+    refuse_surrogates(value, where)
     return value
 
 
-def _decode(data: bytes, where: str) -> str:
+def decode(data: bytes, where: str) -> str:
     if data.startswith(b"\xef\xbb\xbf"):
         raise ConfigError("begins with a byte order mark", where=f"{where}:1:1", hint="Save it as UTF-8 without BOM")
     try:
         return data.decode("utf-8", "strict")
     except UnicodeDecodeError as error:
-        line, column = _position(data[: error.start].decode("utf-8", "replace"))
+        line, column = position(data[: error.start].decode("utf-8", "replace"))
         raise ConfigError("not UTF-8", where=f"{where}:{line}:{column}", hint="Save it as UTF-8") from error
 
 
-def _position(before: str) -> tuple[int, int]:
+def position(before: str) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
@@ -245,123 +245,20 @@ def _check_json_depth(text: str, where: str) -> None:
         if match[0] in "[{":
             depth += 1
             if depth > MAX_DEPTH:
-                line, column = _position(text[: match.start()])
-                raise ConfigError(_TOO_DEEP, where=f"{where}:{line}:{column}")
+                line, column = position(text[: match.start()])
+                raise ConfigError(TOO_DEEP, where=f"{where}:{line}:{column}")
         elif match[0] in "]}":
             depth -= 1
 
 
-def _refuse_surrogates(value: object, where: str, key: str = "") -> None:
+def refuse_surrogates(value: object, where: str, key: str = "") -> None:
     if isinstance(value, str):
         if any("\ud800" <= c <= "\udfff" for c in value):
             raise ConfigError("holds half a character (a lone surrogate)", where=f"{where}: {key}" if key else where)
     elif isinstance(value, dict):
         for name, inner in value.items():
-            _refuse_surrogates(name, where, key)
-            _refuse_surrogates(inner, where, f"{key}.{name}" if key else name)
+            refuse_surrogates(name, where, key)
+            refuse_surrogates(inner, where, f"{key}.{name}" if key else name)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            _refuse_surrogates(inner, where, f"{key}[{index}]")
-
-
-def parse_yaml_strict(data: bytes, where: str) -> Any:
-    """The value of one YAML document, errors at ``where:line:column``.
-
-    Words mean what YAML 1.2 says (``no`` and ``12:30`` and ``2026-11-22`` and ``007`` are text); tags, anchors,
-    aliases, floats, keys that are not text and duplicate keys are refused.
-    """
-    text = _decode(data, where)
-    try:
-        value = _Builder(where).build(yaml.parse(text, Loader=yaml.SafeLoader))  # events only: no tag is constructed
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
-        raise ConfigError(f"not YAML: {error.problem or error.context}", where=place) from error
-    except yaml.reader.ReaderError as error:
-        line, column = _position(text[: error.position])
-        raise ConfigError(
-            f"the character U+{ord(text[error.position]):04X} is not allowed", where=f"{where}:{line}:{column}"
-        ) from error
-    except (ValueError, OverflowError) as error:  # an escape such as "\UFFFFFFFF" that names no character
-        raise ConfigError(f"not YAML: {error}", where=where) from error
-    _refuse_surrogates(value, where)
-    return value
-
-
-_NO_KEY = object()
-
-
-class _Builder:
-    """Values from YAML events, with a stack of its own: depth is bounded and nothing is constructed by tag."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.root: Any = None
-        self.documents = 0
-        self.open: list[tuple[dict[str, Any] | list[Any], list[Any]]] = []  # container, [pending key]
-
-    def build(self, events: Iterator[yaml.Event]) -> Any:
-        for event in events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                self.documents += 1
-                if self.documents > 1:
-                    self.fail(event, "a second document begins here: one file holds one")
-            elif isinstance(event, yaml.AliasEvent):
-                self.fail(event, f"aliases (*{event.anchor}) are not allowed: write the value out")
-            elif isinstance(event, yaml.NodeEvent):
-                self.node(event)
-            elif isinstance(event, yaml.CollectionEndEvent):
-                self.open.pop()
-        if not self.documents:
-            raise ConfigError("is empty", where=self.where)
-        return self.root
-
-    def node(self, event: yaml.NodeEvent) -> None:
-        if event.anchor is not None:
-            self.fail(event, f"anchors (&{event.anchor}) are not allowed: write the value out")
-        if (tag := getattr(event, "tag", None)) is not None:
-            self.fail(event, f"tags ({tag}) are not allowed")
-        if isinstance(event, yaml.ScalarEvent):
-            self.add(event, self.scalar(event))
-            return
-        if len(self.open) >= MAX_DEPTH:
-            self.fail(event, _TOO_DEEP)
-        container: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
-        self.add(event, container)
-        self.open.append((container, [_NO_KEY]))
-
-    def add(self, event: yaml.NodeEvent, value: Any) -> None:
-        if not self.open:
-            self.root = value
-            return
-        container, pending = self.open[-1]
-        if isinstance(container, list):
-            container.append(value)
-        elif pending[0] is _NO_KEY:
-            if not isinstance(value, str):
-                self.fail(event, f"the key {value!r} is not text: put it in quotes")
-            if value in container:
-                self.fail(event, f"the key {value!r} stands twice: keep one of them")
-            pending[0] = value
-        else:
-            container[pending[0]] = value
-            pending[0] = _NO_KEY
-
-    def scalar(self, event: yaml.ScalarEvent) -> str | int | bool | None:
-        text: str = event.value
-        if event.style is not None:  # quoted or block: always text
-            return text
-        if text in _YAML_WORDS:
-            return _YAML_WORDS[text]
-        if _YAML_INT.fullmatch(text):
-            if len(text) > 20 or abs(int(text)) > MAX_INT:
-                self.fail(event, f"the number {text[:24]} is too large: put it in quotes")
-            return int(text)
-        if _YAML_FLOAT.fullmatch(text):
-            self.fail(event, f"{text[:24]} is not a whole number: put it in quotes if it is text")
-        return text
-
-    def fail(self, event: yaml.Event, why: str) -> NoReturn:
-        mark = event.start_mark
-        place = f"{self.where}:{mark.line + 1}:{mark.column + 1}" if mark else self.where
-        raise ConfigError(why, where=place)
+            refuse_surrogates(inner, where, f"{key}[{index}]")

@@ -18,22 +18,38 @@ from typing import Annotated, Literal
 import msgspec
 import yaml
 
-from sopctl import fsio, kib, loading
+from sopctl import content, fsio, kib, loading
 from sopctl.errors import ConfigError, SopctlError, one_line
 from sopctl.models import Json, Record, Server, to_json
 from sopctl.site import Site
 
 MOST = 16 << 20
-FIELDS = ("id", "inventory_hostname", "name", "machine_id", "ssh_host_key", "owner_unit", "holder", "location")
+FIELDS = (
+    "id",
+    "inventory_hostname",
+    "name",
+    "address",
+    "machine_id",
+    "ssh_host_key",
+    "owner_unit",
+    "holder",
+    "location",
+)
 #: "Rp 12.500.000,00", "12500000", "2024"
 _NUMBER = re.compile(r"(?:Rp\.?\s*)?(\d{1,3}(?:\.\d{3})+|\d+)(?:,0+|,-)?", re.IGNORECASE)
 
 
 class ColumnMap(Record, frozen=True):
-    """A map of columns: ``columns`` and ``defaults`` by field (``id``, ``kib_b.kode_barang`` …), of headings and of values."""
+    """A map of columns: ``columns`` and ``defaults`` by field (``id``, ``kib_b.kode_barang`` …), of headings and of values.
+
+    Of several headings the first that the table has is taken; of the fields ``optional`` it may have none. ``shape`` makes a
+    ``slug`` (an asset id) or a ``host`` (an address without its prefix length) of what a cell says.
+    """
 
     schema: Literal["sop-import-map/v1"]
-    columns: dict[str, str]
+    columns: dict[str, str | list[str]]
+    optional: list[str] = []  # noqa: RUF012  # msgspec copies mutable defaults
+    shape: dict[str, Literal["slug", "host"]] = {}  # noqa: RUF012  # likewise
     defaults: dict[str, str] = {}  # noqa: RUF012  # msgspec copies mutable defaults
     delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
     encoding: Literal["utf-8", "windows-1252"] = "utf-8"
@@ -56,11 +72,17 @@ class RowsWrong(ConfigError):
         super().__init__(many, where=where, hint="Nothing was written.")
 
 
-def read_map(path: Path) -> ColumnMap:
-    """The map, with every field known. ConfigError names file, line and key."""
+def shipped() -> list[str]:
+    """Names of the maps that come with sopctl."""
+    return sorted(path.stem for path in (content.package() / "maps").glob("*.yml"))
+
+
+def read_map(name: str) -> ColumnMap:
+    """A shipped map, or that of a file, with every field known. ConfigError names file, line and key."""
+    path = content.package() / "maps" / f"{name}.yml" if name in shipped() else Path(name).absolute()
     found = loading.load_yaml(ColumnMap, path)
     known = [*FIELDS, *(f"kib_b.{key}" for key in kib.KEYS)]
-    for key in [*found.columns, *found.defaults]:
+    for key in [*found.columns, *found.defaults, *found.optional, *found.shape]:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             raise ConfigError(
@@ -127,15 +149,34 @@ def _places(path: Path, header: list[str], columns: ColumnMap) -> dict[str, int]
     """Field → place of its column."""
     names = [cell.strip() for cell in header]
     found = {}
-    for key, heading in columns.columns.items():
-        if names.count(heading) > 1:
-            raise ConfigError(f"two columns are called {heading!r}", where=f"{path}: row 1")
-        if heading not in names:
+    for key in columns.columns:
+        headings = _headings(columns, key)
+        heading = next((one for one in headings if one in names), None)
+        if heading is None and key in columns.optional:
+            continue
+        if heading is None:
+            heading = headings[0]
             near = difflib.get_close_matches(heading, names, 1)
             hint = f"Did you mean {near[0]!r}?" if near else f"It has: {', '.join(names[:20])}."
             raise ConfigError(f"there is no column {heading!r}", where=f"{path}: row 1", hint=hint)
+        if names.count(heading) > 1:
+            raise ConfigError(f"two columns are called {heading!r}", where=f"{path}: row 1")
         found[key] = names.index(heading)
     return found
+
+
+def _headings(columns: ColumnMap, key: str) -> list[str]:
+    found = columns.columns.get(key, key)
+    return [found] if isinstance(found, str) else found
+
+
+def _shaped(text: str, shape: str | None) -> str:
+    """What a cell says, as the field wants it: "DB01.dc.example" is asset db01-dc-example, "10.1.2.3/24" address 10.1.2.3."""
+    if shape == "slug":
+        return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:32].rstrip("-")
+    if shape == "host":
+        return re.split(r"[/,\s]", text, maxsplit=1)[0]
+    return text
 
 
 def _entry(row: list[str], width: int, places: Mapping[str, int], columns: ColumnMap) -> Server:
@@ -145,9 +186,9 @@ def _entry(row: list[str], width: int, places: Mapping[str, int], columns: Colum
     values: Json = {"schema": "sop-server/v1"}
     card: Json = {}
     for key in [*places, *(name for name in columns.defaults if name not in places)]:
-        heading = columns.columns.get(key, key)
+        heading = _headings(columns, key)[0]
         text = kib.unguarded(row[places[key]].strip()) if key in places else ""
-        text = text or columns.defaults.get(key, "")
+        text = _shaped(text, columns.shape.get(key)) or columns.defaults.get(key, "")
         if not text.isprintable():
             raise ConfigError(f"{heading}: holds control characters")
         if not text:
@@ -158,8 +199,8 @@ def _entry(row: list[str], width: int, places: Mapping[str, int], columns: Colum
             values[key] = text
     for key in ("id", "inventory_hostname"):
         if key not in values:
-            raise ConfigError(f"{columns.columns[key]}: is empty")
-    loading.check_id(values["id"], columns.columns["id"])
+            raise ConfigError(f"{_headings(columns, key)[0]}: is empty")
+    loading.check_id(values["id"], _headings(columns, "id")[0])
     if card:
         values["kib_b"] = card
     try:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Strict loading of typed records: unknown keys are refused by name.
 
-:func:`load_yaml` and :func:`load_json` give the file, line and key of what is wrong and the nearest key that exists.
+Errors give the file, line, column and key of what is wrong and the nearest key that exists.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import msgspec
 import yaml
 
-from sopctl import fsio
+from sopctl import fsio, yamls
 from sopctl.errors import ConfigError
 from sopctl.models import ID_PATTERN, Document, Record
 
@@ -45,7 +45,7 @@ def load_yaml(kind: type[T], path: Path) -> T:
 
 def from_yaml(kind: type[T], data: bytes, path: Path) -> T:
     """Read YAML bytes (already taken from ``path``) into ``kind``."""
-    return _convert(kind, fsio.parse_yaml_strict(data, str(path)), path, data)
+    return _convert(kind, yamls.parse_yaml_strict(data, str(path)), path, data)
 
 
 def load_json(kind: type[T], data: bytes, path: Path) -> T:
@@ -74,10 +74,23 @@ def _explain(kind: type[Record], error: msgspec.ValidationError, path: Path, tex
         hint = f"Did you mean {near[0]!r}?" if near else hint
     elif missing:
         problem = f"key {missing.group(1)!r} is missing"
-    keys, line = _place(text, keys) if text is not None else (keys, None)
-    place = f"{path}:{line}" if line else str(path)
+    keys, spot = _place(text, keys) if text is not None else (keys, None)
+    place = f"{path}:{spot}" if spot else str(path)
     shown = ".".join(key for key in keys if key != ANY)
     return ConfigError(problem, where=f"{place}:{shown}" if shown else place, hint=hint)
+
+
+def located(where: str, root: Path) -> str:
+    """``file:line:column:key`` for ``file:key`` of a YAML file, which may be named from the site's ``root``; else as it was."""
+    match = re.fullmatch(r"(.+\.ya?ml):([A-Za-z_][^:\s]*)", where)
+    if match is None:
+        return where
+    try:
+        text = fsio.read_strict(root / match[1])
+    except ConfigError:
+        return where
+    _, spot = _place(text, [key for key in re.split(r"[.\[\]]+", match[2]) if key])
+    return f"{match[1]}:{spot}:{match[2]}" if spot else where
 
 
 def _fields_at(kind: Any, keys: list[str]) -> set[str]:
@@ -102,8 +115,8 @@ def _records(kind: Any) -> list[type[Record]]:
     return [one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, Record)]
 
 
-def _place(text: bytes, keys: list[str]) -> tuple[list[str], int | None]:
-    """``keys`` as the YAML text has them (ANY filled in where only one fits), and the line of the deepest (from 1)."""
+def _place(text: bytes, keys: list[str]) -> tuple[list[str], str | None]:
+    """``keys`` as the YAML text has them (ANY filled in where only one fits), and ``line:column`` of the deepest (from 1)."""
     try:
         node = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
     except yaml.YAMLError:
@@ -111,12 +124,12 @@ def _place(text: bytes, keys: list[str]) -> tuple[list[str], int | None]:
     for depth in range(len(keys), 0, -1):
         fitting = list(_fitting(node, keys[:depth]))
         if len(fitting) == 1:
-            names, line = fitting[0]
-            return [*names, *keys[depth:]], line
+            names, spot = fitting[0]
+            return [*names, *keys[depth:]], spot
     return keys, None
 
 
-def _fitting(node: yaml.Node | None, keys: list[str]) -> Iterator[tuple[list[str], int]]:
+def _fitting(node: yaml.Node | None, keys: list[str]) -> Iterator[tuple[list[str], str]]:
     children: list[tuple[str, yaml.Node, yaml.Node]] = []
     if isinstance(node, yaml.MappingNode):
         children = [(name.value, name, value) for name, value in node.value]
@@ -126,7 +139,7 @@ def _fitting(node: yaml.Node | None, keys: list[str]) -> Iterator[tuple[list[str
         if keys[0] not in (name, ANY):
             continue
         if len(keys) == 1:
-            yield [name], mark.start_mark.line + 1
+            yield [name], f"{mark.start_mark.line + 1}:{mark.start_mark.column + 1}"
         else:
-            for names, line in _fitting(value, keys[1:]):
-                yield [name, *names], line
+            for names, spot in _fitting(value, keys[1:]):
+                yield [name, *names], spot

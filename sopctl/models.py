@@ -60,6 +60,7 @@ class Server(Record, frozen=True):
     id: str
     inventory_hostname: str
     name: str = ""
+    address: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9:][A-Za-z0-9.:-]*)?$")] = ""
     machine_id: str | None = None
     ssh_host_key: str | None = None
     owner_unit: str = ""

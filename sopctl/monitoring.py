@@ -8,7 +8,9 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from sopctl import approval, assets, clock, locks, overview, standing, upkeep, vault
+from sopctl.errors import SopctlError
 from sopctl.models import Json
+from sopctl.outbox import Outbox
 from sopctl.schedule import Due
 from sopctl.session import Session
 from sopctl.vault import Backup
@@ -36,7 +38,8 @@ class Watched:
 
     ``order``: why the standing order does not hold; None where the SOP has no schedule. ``ends``: what ends (order, trust)
     → when (UTC). ``unconfirmed``: executed cases whose form waits for its confirmation, as ``overview`` lists them.
-    ``checked``: server → when its repository in the vault was last checked.
+    ``checked``: server → when its repository in the vault was last checked. ``undelivered``: notices that nobody has got; None when
+    that cannot be read.
     """
 
     at: str
@@ -49,6 +52,7 @@ class Watched:
     reviews: list[str]
     stale: list[str]
     checked: dict[str, str]
+    undelivered: int | None = 0
 
 
 def watch(session: Session) -> Watched:
@@ -83,7 +87,15 @@ def watch(session: Session) -> Watched:
         reviews=assets.overdue(session),
         stale=[lock.name for lock in locks.peek(site.state) if lock.state == "stale"],
         checked=upkeep.last_checked(session),
+        undelivered=_undelivered(session),
     )
+
+
+def _undelivered(session: Session) -> int | None:
+    try:
+        return len(Outbox(session.site.state).undelivered())
+    except SopctlError:  # `doctor` names it; it must hide no overdue backup
+        return None
 
 
 def late(watched: Watched) -> list[Json]:
@@ -108,6 +120,8 @@ def judge(watched: Watched) -> list[tuple[State, str]]:
     found += [(State.WARNING, f"the form of {line['case']} waits for its confirmation, late") for line in late(watched)]
     found += [(State.WARNING, f"the yearly review of {server} is due") for server in watched.reviews]
     found += [(State.WARNING, f"lock {name} was left by a command that died") for name in watched.stale]
+    if watched.undelivered:
+        found.append((State.WARNING, f"{watched.undelivered} notices could not be delivered"))
     return sorted(found, key=lambda each: -each[0])
 
 
@@ -192,6 +206,8 @@ def _measured(watched: Watched) -> CollectorRegistry:
     gauge("reviews_due", "Servers whose yearly review is due.", {"": len(watched.reviews)}, "")
     gauge("cases_broken", "Open cases that cannot be believed.", {"": len(watched.broken)}, "")
     gauge("locks_stale", "Locks left by commands that died.", {"": len(watched.stale)}, "")
+    if watched.undelivered is not None:
+        gauge("notices_undelivered", "Notices that could not be delivered so far.", {"": watched.undelivered}, "")
     if watched.order is not None:
         gauge("order_holds", "Whether the signed schedule holds.", {"": not watched.order}, "")
     gauge(

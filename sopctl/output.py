@@ -19,6 +19,8 @@ from sopctl.errors import GateRefused, SopctlError
 from sopctl.models import Json
 from sopctl.progress import EVENT, Advance, Pace
 
+#: lines above which laying them out takes longer than finding them out
+MANY = 200
 SHORT = {
     "",
     "step",
@@ -66,9 +68,10 @@ class Output:
             self.err.file.flush()
 
     def result(self, value: Any, render: Callable[[Output], None]) -> None:
-        """Print ``value`` as JSON, or let ``render`` print it for a person."""
+        """Print ``value`` (or what it returns, where it is much to make) as JSON, or let ``render`` print it for a person."""
         self.passing("")
         if self.as_json:
+            value = value() if callable(value) else value
             sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n")
         else:
             render(self)
@@ -77,6 +80,14 @@ class Output:
         """One line of the result; ``text`` is printed as it is."""
         self.passing("")
         self.out.print(escape(text), style=style)
+
+    def lines(self, texts: list[str], style: str = "") -> None:
+        """Lines of the result; thousands are printed as they are, for that takes rich longer than anything else does."""
+        if len(texts) > MANY:
+            self.page("".join(f"{text}\n" for text in texts))
+            return
+        for text in texts:
+            self.line(text, style)
 
     def page(self, text: str) -> None:
         """A page that is read as it is written: not wrapped, not coloured."""
@@ -96,6 +107,13 @@ class Output:
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
         self.out.print(table)
+
+    def long_table(self, columns: list[str], rows: list[list[str]]) -> None:
+        """A table; of very many rows as plain lines with tabs."""
+        if len(rows) > MANY:
+            self.lines(["\t".join(row) for row in [columns, *rows]])
+        else:
+            self.table(columns, rows)
 
     def ruled(self, columns: list[tuple[str, int]], rows: list[list[str]], *, tight: bool = False) -> None:
         """A table with a rule between its rows; a column is its heading and its width. Nothing is cut."""

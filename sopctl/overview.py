@@ -11,6 +11,7 @@ from sopctl.context import Context, deadline, received_at
 from sopctl.errors import SopctlError
 from sopctl.examination import examine, examine_one
 from sopctl.models import Json
+from sopctl.outbox import Outbox
 from sopctl.profile import RESERVED, Step
 from sopctl.session import Session
 from sopctl.workflow import actors
@@ -130,7 +131,18 @@ def summary(session: Session, case: Case) -> Json:
         "requester": _person(context, str(request.get("requester", ""))) if request else None,
         "documents": rows,
         "attachments": [path.name for path in sorted((case.folder / "attachments").glob("*"))],
+        "notices": _undelivered(session, case.id),
     }
+
+
+def _undelivered(session: Session, case_id: str) -> list[Json]:
+    """Notices of the case that nobody has got yet, and why."""
+    try:
+        found = Outbox(session.site.state).undelivered(case_id)
+    except SopctlError:  # a damaged outbox hides no case; doctor tells of it
+        return []
+    kept = ("event", "person", "channel", "state", "tries", "cause", "at")
+    return [{key: getattr(entry, key) for key in kept} for entry in found]
 
 
 def steps_taken(session: Session, context: Context, case: Case) -> list[Json]:

@@ -350,12 +350,17 @@ def inventory_hosts(site: Site, config_env: dict[str, str]) -> dict[str, Json]:
         raise ConfigError(
             f"the inventory cannot be read ({lines[0].removeprefix('[ERROR]: ').strip()})", where=str(site.inventory)
         )
-    listed: Any = json.loads(done.stdout)
+    listed: Any = json.loads(done.stdout, object_hook=_plain)
     hosts: dict[str, Json] = {}
     for group, value in listed.items():
         for host in value.get("hosts", []) if group != "_meta" else []:
             hosts.setdefault(host, listed.get("_meta", {}).get("hostvars", {}).get(host, {}))
     return hosts
+
+
+def _plain(value: Json) -> Any:
+    """Text that is no template, as plugins give it, is wrapped by ansible-inventory."""
+    return value["__ansible_unsafe"] if value.keys() == {"__ansible_unsafe"} else value
 
 
 def check_reachable(site: Site, plan: Json, hosts: dict[str, Json]) -> None:

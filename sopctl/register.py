@@ -36,7 +36,9 @@ DRILL = "policy.drill"
 WITNESSES = "witnesses"
 #: likewise: who could exchange the certificates that time stamps lead to could stamp what he likes, when he likes
 TIMESTAMPS = "timestamps"
-_OPTIONAL = (DRILL, WITNESSES, TIMESTAMPS)
+#: likewise: who could exchange a channel could have forms sent elsewhere, or name a command for its address
+CHANNELS = "notices.channels"
+_OPTIONAL = (DRILL, WITNESSES, TIMESTAMPS, CHANNELS)
 #: keys of ``vault`` that came later: without a value they change no digest, so that a trust signed before them holds
 _LATER = ("admin_url", "keep", "door", "copies")
 _ENTRY = re.compile(rf"(?:{'|'.join(FOLDERS)})/{ID_PATTERN.strip('^$')}\.ya?ml")
@@ -227,6 +229,8 @@ def settings_digests(config: SiteConfig) -> dict[str, str]:
     for key in (WITNESSES, TIMESTAMPS):
         if not values[key]:
             del values[key]
+    if config.notices.channels:
+        values[CHANNELS] = values["notices"]["channels"]
     return {
         key: fsio.sha256_bytes(fsio.canonical_json(values[key])) for key in (*SETTINGS, *_OPTIONAL) if key in values
     }
@@ -243,7 +247,12 @@ def settings_reasons(trust_file: TrustFile, config: SiteConfig) -> list[str]:
             found.append(f"sop.yml: {key}: the trust says nothing of sop.yml; sign it anew: sopctl trust sign")
         elif signed != digest:
             found.append(f"sop.yml: {key} differs from what the trust was signed over")
-    optional = {DRILL: config.policy.drill, WITNESSES: config.witnesses, TIMESTAMPS: config.timestamps}
+    optional = {
+        DRILL: config.policy.drill,
+        WITNESSES: config.witnesses,
+        TIMESTAMPS: config.timestamps,
+        CHANNELS: config.notices.channels,
+    }
     for key, value in optional.items():
         if key in trust_file.settings and not value:
             found.append(f"sop.yml: {key} differs from what the trust was signed over")

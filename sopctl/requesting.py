@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sopctl import case as cases
-from sopctl import clock, fsio, models, places, vault
+from sopctl import clock, fsio, letters, models, places, vault
 from sopctl.case import Case
 from sopctl.errors import GateRefused, UsageError
 from sopctl.examination import SPECIFIED, unsaid_fields
@@ -19,8 +18,6 @@ from sopctl.models import Json, Person, Record
 from sopctl.profile import DESK
 from sopctl.session import Session
 from sopctl.site import Site
-
-MAX_LETTER = 20 * 1024 * 1024
 
 
 class Specified(Record, frozen=True):
@@ -72,7 +69,7 @@ def request(session: Session, asked: Asked, person: str | None, key: str | None)
             f"{asked.operation} is not requested in this SOP; its schedule starts it", hint="sopctl schedule run --due"
         )
     to = _check(session, asked)
-    data = _letter(asked.letter)
+    data = letters.read(asked.letter)
     signer = session.signer(person, key)
     desk_first = asked.requester not in {None, signer.person.id}
     roles = [DESK, *step.actors] if desk_first else [*step.actors, DESK]
@@ -218,21 +215,6 @@ def _specification(session: Session, asked: Asked) -> list[Specified]:
     for item in listed.items:
         session.site.dataset(item.dataset)
     return listed.items
-
-
-def _letter(path: Path) -> bytes:
-    if not path.exists():
-        raise UsageError(
-            "the letter file does not exist", where=f"--letter {path}", hint="Give the scanned request letter."
-        )
-    data = fsio.read_strict(path, MAX_LETTER)
-    if not data:
-        raise UsageError("the letter file is empty", where=f"--letter {path}")
-    if not re.fullmatch(r"\.[a-z0-9]{1,5}", path.suffix.lower()):
-        raise UsageError(
-            "the letter needs an ending that tells its kind", where=f"--letter {path}", hint="For example .pdf or .txt."
-        )
-    return data
 
 
 def remove_empty(folder: Path) -> None:

@@ -75,7 +75,7 @@ def scan(
     there = {one: server for one, server in servers.items() if not (why := _out_of_reach(server, hosts))}
     result.silent = {one: why for one, server in servers.items() if (why := _out_of_reach(server, hosts))}
     met = _met(session, servers, hosts)
-    known = facts.load_all(site.root, site.servers)
+    known = {server: one.file for server, one in facts.load_all(site.root, site.servers).items()}
     found: dict[str, FactsFile] = {}
     if there:
         found = _look(session, there, known, signer, result, progress)

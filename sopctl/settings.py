@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``sop.yml`` as typed records: the agency, the vault and its copies, the calendar, the policy, the witnesses, the authorities of time stamps."""
+"""``sop.yml`` as typed records: the agency, the vault and its copies, the calendar, the policy, the witnesses, the authorities of time stamps, who is
+told what."""
 
 from __future__ import annotations
 
@@ -173,6 +174,57 @@ class FormsConfig(Record, frozen=True):
     pdf: bool = True
 
 
+#: what people are told of; their order is the order of a case
+NoticeEvent = Literal[
+    "received",
+    "turn",
+    "approved",
+    "rejected",
+    "window",
+    "started",
+    "finished",
+    "failed",
+    "informed",
+    "near",
+    "overdue",
+    "review",
+]
+#: what somebody is told who did not say what they want
+USUAL: tuple[NoticeEvent, ...] = ("turn", "rejected", "failed", "informed", "overdue")
+Language = Literal["id", "en"]
+
+
+class NoticeChannel(Record, frozen=True):
+    """A way to reach people.
+
+    ``url``: where the address lies, as Apprise writes it, with ``{to}`` where a person's own address belongs; it holds
+    passwords, so it never stands in sop.yml. ``attach``: whether forms go with the notice, where the channel can carry files.
+    """
+
+    url: SecretRef
+    attach: bool = True
+
+
+class NoticePerson(Record, frozen=True):
+    """How one person of the trust is told. ``to``: channel → their address there (empty where the channel is theirs alone).
+
+    ``events``: USUAL when there are none. ``all``: of every case, not only of those they have to do with.
+    """
+
+    to: dict[str, str]
+    events: list[NoticeEvent] | None = None
+    language: Language | None = None
+    all: bool = False
+
+
+class NoticesConfig(Record, frozen=True):
+    """Who is told what, and how. ``people``: id of the trust → how; ``language``: of those who have none of their own."""
+
+    channels: dict[str, NoticeChannel] = {}
+    people: dict[str, NoticePerson] = {}
+    language: Language = "id"
+
+
 class SiteConfig(Record, frozen=True):
     """``sop.yml``."""
 
@@ -193,3 +245,4 @@ class SiteConfig(Record, frozen=True):
     forms: FormsConfig = FormsConfig()
     witnesses: list[Witness] = []
     timestamps: list[TimestampAuthority] = []
+    notices: NoticesConfig = NoticesConfig()

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from sopctl import sealing
+from sopctl import letters, sealing
 from sopctl.case import Case, due_step
 from sopctl.duties import separation
 from sopctl.errors import GateRefused, UsageError
@@ -88,15 +89,33 @@ def confirmation(approve: bool, reason: str) -> Callable[[Case, Step], Json]:
 
 
 def informing(text: str) -> Body:
-    """Body of informing the requester how it went."""
+    """Body of informing the requester how it went: what they are told, and by which record it can be looked at."""
 
     def body(case: Case, _step: Step) -> Json:
         decided = case.body("decide")
         rejected = decided.get("decision") == "reject"
+        executed: Json = {} if rejected else case.body("execute")
         return {
-            "status": "ditolak" if rejected else case.body("execute").get("result"),
+            "status": "ditolak" if rejected else executed.get("result"),
             "text": text or decided.get("reason") or "",
             "to": case.request.get("requester"),
+            "record": executed.get("record"),
+            "record_digest": executed.get("record_digest"),
+        }
+
+    return body
+
+
+def receiving(note: str, letter: Path | None) -> Body:
+    """Body of the requester's receipt; for one without a key the desk signs, and their signed letter is bound to it."""
+
+    def body(case: Case, _step: Step) -> Json:
+        if letter is None:
+            return {"note": note}
+        data = letters.read(letter)
+        return {
+            "note": note,
+            "letter": letters.keep(case.folder, f"tanda-terima-{len(case.filed) + 1:02d}", letter, data),
         }
 
     return body

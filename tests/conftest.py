@@ -10,12 +10,19 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.support import thin
+
 # sopctl refuses a collection with a __pycache__ in it, so neither this process nor its children may leave one.
 sys.dont_write_bytecode = True
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 settings.register_profile("sopctl", derandomize=True, deadline=None)
 settings.load_profile("sopctl")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`make test` runs a part of the long matrices."""
+    thin.leave_out(config, items)
 
 
 @pytest.fixture(autouse=True)

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import click
 
-from sopctl import __version__, control, front, witnessing
+from sopctl import __version__, control, front, loading, notifying, witnessing
 from sopctl.cli import (
     assets,
     audits,
     besides,  # noqa: F401  # adds its commands to the group `case`
     cases,
     cleans,  # noqa: F401  # likewise
+    completing,
     demo,
     monitors,
+    notices,
     profiles,
     records,
     registers,  # noqa: F401  # adds its commands to the group `asset`
@@ -30,13 +32,16 @@ from sopctl.cli import (
     views,
 )
 from sopctl.cli.common import Settings
-from sopctl.errors import ExitCode, SopctlError, UsageError
+from sopctl.errors import ConfigError, ExitCode, SopctlError, UsageError
 from sopctl.output import Output
+from sopctl.site import find_site
 
 TRACEBACK_ENV = "SOPCTL_TRACEBACK"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option(
     "-C", "--site", "site", metavar="FOLDER", help="The site (default: $SOPCTL_SITE, this folder or one above)."
 )
@@ -47,6 +52,8 @@ TRACEBACK_ENV = "SOPCTL_TRACEBACK"
 def main_group(context: click.Context, site: str | None, as_json: bool, signer: str | None) -> None:
     """Run an agency's backup/restore SOP: nothing runs without the signatures, every run leaves its form.
 
+    Without a command: what waits for you today.
+
     Exit codes: 0 ok, 1 unexpected, 2 usage or configuration, 10 refused by the gate, 11 locked, 20 run failed and the
     old state restored, 21 run failed and the service still down, 22 partly done, 30 evidence broken, 31 overdue,
     130 interrupted.
@@ -55,12 +62,26 @@ def main_group(context: click.Context, site: str | None, as_json: bool, signer: 
     if signer:
         context.obj.remote = control.RemoteSigner(Path(signer))
         context.obj.remote.follow()
+    if context.invoked_subcommand is None:
+        _alone(context)
+
+
+def _alone(context: click.Context) -> None:
+    """What waits for whoever asks; the help where there is no site to ask."""
+    try:
+        find_site(context.obj.site_option)
+    except UsageError:
+        if context.obj.site_option:
+            raise
+        raise click.exceptions.NoArgsIsHelpError(context) from None
+    views.show_today(context.obj, os.environ.get("SOPCTL_AS"))
 
 
 @main_group.result_callback()
 @click.pass_context
 def _afterwards(context: click.Context, /, value: object, **_: object) -> object:
-    """Whoever acted has stamped what is not, and the witnesses told of what they have not seen; a silent one is no failure."""
+    """Whoever acted has stamped what is not, the witnesses told of what they have not seen, and people of what concerns them;
+    one that is silent is no failure."""
     session = context.obj.__dict__.get("session")
     if session is not None and not session.reading and session.ledger.path.exists():
         witnessing.stamp(session)
@@ -68,6 +89,7 @@ def _afterwards(context: click.Context, /, value: object, **_: object) -> object
             witnessing.catch_up(session)
         except (SopctlError, OSError) as error:
             session.say(str(error))
+        notifying.after_command(session)
     return value
 
 
@@ -87,8 +109,12 @@ for command in (
     audits.audit,
     monitors.metrics,
     monitors.check,
+    completing.completion,
+    completing.man,
+    notices.notify,
 ):
     main_group.add_command(command)
+completing.attach(main_group)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -122,9 +148,25 @@ def run(arguments: list[str] | None = None) -> int:
         return int(ExitCode.USAGE)
     except Exception as error:
         known = _known(error)
+        if isinstance(known, ConfigError):
+            known.where = loading.located(known.where, _root(words))
         output.error(known)
         return int(known.exit_code)
     return value if isinstance(value, int) else int(ExitCode.OK)
+
+
+def _root(words: list[str]) -> Path:
+    """The site of this call, as far as it can be found: errors name its files from there."""
+    option = None
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word in {"-C", "--site"}:
+            option = following
+        elif word.startswith("--site="):
+            option = word.partition("=")[2]
+    try:
+        return find_site(control.site_option(option))
+    except SopctlError:
+        return Path()
 
 
 def _require_text(words: list[str]) -> None:

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from sopctl.gaps import Gap
     from sopctl.scanning import Scanned
 
-#: servers above which `asset list` prints plain lines with tabs
-MANY = 200
-
 
 @click.group()
 def asset() -> None:
@@ -191,19 +188,14 @@ def list_assets(config: Settings) -> None:
     found = assets.everything(config.session)
 
     def render(output: Output) -> None:
-        columns = ["server", "name", "machine", "system", "reviewed", "holds until"]
-        rows = [_row(one) for one in found]
-        if (
-            len(rows) > MANY
-        ):  # nobody looks at it on a terminal, and laying out a table takes longer than reading the register
-            output.page("".join("\t".join(row) + "\n" for row in [columns, *rows]))
-        else:
-            output.table(columns, rows)
+        output.long_table(
+            ["server", "name", "machine", "system", "reviewed", "holds until"], [_row(one) for one in found]
+        )
         output.line(
             f"{len(found)} {'server' if len(found) == 1 else 'servers'}, {sum(one.overdue for one in found)} with an overdue review"
         )
 
-    config.output.result([assets.asset_json(one) for one in found], render)
+    config.output.result(lambda: [assets.asset_json(one) for one in found], render)
 
 
 def _row(one: Asset) -> list[str]:
@@ -232,6 +224,7 @@ def show(config: Settings, server: str) -> None:
         output.line(f"{entry.id}: {entry.name or entry.inventory_hostname}", "bold")
         for word, value in (
             ("host", entry.inventory_hostname),
+            ("address", entry.address),
             ("owner", entry.owner_unit),
             ("holder", entry.holder),
             ("location", entry.location),
@@ -273,11 +266,8 @@ def due(config: Settings) -> int:
     problems = list(config.session.context().reviews.problems)
 
     def render(output: Output) -> None:
-        for server, said in words.items():
-            output.line(f"{server}: {'; '.join(said)}", "yellow")
-        for gap in missing:
-            if gap.kind != "never-scanned":
-                output.line(gap.line(), "yellow")
+        output.lines([f"{server}: {'; '.join(said)}" for server, said in words.items()], "yellow")
+        output.lines([gap.line() for gap in missing if gap.kind != "never-scanned"], "yellow")
         if new := sum(gap.kind == "never-scanned" for gap in missing):
             output.line(f"{new} servers were never looked at: sopctl asset scan --as PERSON", "yellow")
         for problem in problems:

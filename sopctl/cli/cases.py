@@ -196,13 +196,21 @@ def inform(config: Settings, case_id: str, text: str, person: str | None, key: s
 @case.command()
 @click.argument("case_id", metavar="CASE")
 @click.option("--note", default="", help="A remark of the requester.")
+@click.option(
+    "--letter",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="For the desk: the requester's signed receipt (scan), as they have no key.",
+)
 @late
 @acting
 @with_json
 @settings
-def receive(config: Settings, case_id: str, note: str, person: str | None, key: str | None) -> None:
-    """Acknowledge the information (requester, or the desk for one without a key)."""
-    acted(config, _act(config, case_id, "receive", person, key, lambda *_: {"note": note}), "received")
+def receive(
+    config: Settings, case_id: str, note: str, letter: Path | None, person: str | None, key: str | None
+) -> None:
+    """Acknowledge the information (requester, or the desk with the signed letter of one without a key)."""
+    acted(config, _act(config, case_id, "receive", person, key, workflow.receiving(note, letter)), "received")
 
 
 @case.command()

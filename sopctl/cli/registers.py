@@ -50,7 +50,9 @@ def export(config: Settings, kind: str, target: str | None) -> None:
 
 @asset.command("import")
 @click.argument("table", metavar="FILE")
-@click.option("--map", "columns", metavar="FILE", required=True, help="Which column is which field.")
+@click.option(
+    "--map", "columns", metavar="FILE", required=True, help="Which column is which field: a file, or netbox or glpi."
+)
 @click.option("--check", is_flag=True, help="Say what would be written, and write nothing.")
 @with_json
 @settings
@@ -60,7 +62,7 @@ def import_table(config: Settings, table: str, columns: str, check: bool) -> Non
 
     site = config.session.site
     try:
-        found = importing.read_table(site, Path(table).absolute(), importing.read_map(Path(columns).absolute()))
+        found = importing.read_table(site, Path(table).absolute(), importing.read_map(columns))
     except importing.RowsWrong as error:
         for row in error.rows if len(error.rows) > 1 else []:
             config.output.remark(f"{table}: {row}", "red")

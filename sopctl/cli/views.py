@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sopctl import case_forms, forms, fsio, indonesian, overview, paper, papers
+from sopctl import case_forms, forms, fsio, indonesian, overview, paper, papers, today
 from sopctl.cli.cases import case
 from sopctl.cli.common import Settings, late, settings, verdict, with_json
 from sopctl.errors import UsageError
@@ -70,6 +70,12 @@ def _show(output: Output, value: Json, zone: str) -> None:
         output.line(f"  kept: {kept_line(one)}", "yellow" if one["cleanable"] else "")
     for one in value["cleaned"]:
         output.line(f"  {dropped_line(one)}")
+    for one in value["notices"]:
+        again = "given up" if one["state"] == "given-up" else "the next command tries again"
+        output.line(
+            f"  not delivered: {one['event']} to {one['person']} over {one['channel']}: {one['cause']} ({again})",
+            "yellow",
+        )
     for what in value["missing"]:
         output.line(f"  missing: {what}", "yellow")
     for problem in value["problems"]:
@@ -246,21 +252,51 @@ def _waiting(config: Settings) -> None:
     def render(output: Output) -> None:
         if not value:
             output.line("No case waits for anybody.")
-            return
-        for row in value:
-            if row["act"] is None:
-                output.line(f"{row['case']}: cannot be believed: {'; '.join(row['broken'])}", "red")
-                continue
-            left = _time_left(row["left"]) if row["left"] is not None else "no time limit"
-            people = ", ".join(row["people"]) or "nobody holds that role now"
-            flag = " EMERGENCY" if row["emergency"] in {"asked", "open"} else ""
-            late = row["left"] is not None and row["left"] < 0
-            output.line(
-                f"{row['case']}{flag}: {row['act']} by {' or '.join(row['by'])} ({people}); {left}",
-                "yellow" if late else "bold",
-            )
-            output.line(f"  {row['step']}. {row['text']}")
-            for why in row["broken"]:
-                output.line(f"  cannot be believed: {why}", "red")
+        _show_waiting(output, value)
+
+    config.output.result(value, render)
+
+
+def _show_waiting(output: Output, rows: list[Json]) -> None:
+    for row in rows:
+        if row["act"] is None:
+            output.line(f"{row['case']}: cannot be believed: {'; '.join(row['broken'])}", "red")
+            continue
+        left = _time_left(row["left"]) if row["left"] is not None else "no time limit"
+        people = ", ".join(row["people"]) or "nobody holds that role now"
+        flag = " EMERGENCY" if row["emergency"] in {"asked", "open"} else ""
+        late = row["left"] is not None and row["left"] < 0
+        output.line(
+            f"{row['case']}{flag}: {row['act']} by {' or '.join(row['by'])} ({people}); {left}",
+            "yellow" if late else "bold",
+        )
+        output.line(f"  {row['step']}. {row['text']}")
+        for why in row["broken"]:
+            output.line(f"  cannot be believed: {why}", "red")
+        if row.get("command"):
+            output.line(f"  {row['command']}", "cyan")
+
+
+def show_today(config: Settings, person: str | None) -> None:
+    """What `sopctl` alone shows."""
+    config.session.reading = True
+    value = today.today(config.session, person)
+
+    def render(output: Output) -> None:
+        mine, others = value["mine"], value["others"]
+        if person is None:
+            if others:
+                output.line("Waiting (with SOPCTL_AS=PERSON what waits for you comes first):", "bold")
+            _show_waiting(output, others)
+        else:
+            output.line(f"Waiting for you ({person}):" if mine else f"Nothing waits for you ({person}).", "bold")
+            _show_waiting(output, mine)
+            if others:
+                many = "case waits" if len(others) == 1 else "cases wait"
+                output.line(f"{len(others)} {many} for others: sopctl next")
+        for one in value["attention"]:
+            output.line(f"{one['state']}: {one['text']}", "red" if one["state"] == "critical" else "yellow")
+        if not (mine or others or value["attention"]):
+            output.line("All is done, and all is as it should be.", "green")
 
     config.output.result(value, render)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,7 @@ SERVER, DATASET, SCHEDULE = "register/servers/srv01.yml", "register/datasets/ant
 SERVICE = {"name": "web", "server": "srv01", "manager": "command", "start": ["x"], "stop": ["x"], "status": ["x"]}
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize(
     ("name", "spoil", "key", "near"),
     [
@@ -97,6 +99,25 @@ SERVICE = {"name": "web", "server": "srv01", "manager": "command", "start": ["x"
 def test_unknown_key(site: SiteBuilder, name: str, spoil: Callable[[SiteBuilder], None], key: str, near: str) -> None:
     spoil(site)
     one_line_error(due(site), 2, str(site.root / name), key, near)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "key"),
+    [
+        (DATASET, lambda s: edit_json(s, DATASET, lambda v: v.update(max_downtime="30 menit")), "max_downtime"),
+        (DATASET, lambda s: edit_json(s, DATASET, lambda v: v.update(server="srv09")), "server"),
+        ("sop.yml", lambda s: add(s, "sop.yml", "calendar: {holidays: XX}\n"), "calendar.holidays"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_to_its_column(
+    site: SiteBuilder, name: str, spoil: Callable[[SiteBuilder], None], key: str
+) -> None:
+    spoil(site)
+    line = one_line_error(site.run("next", check=False), 2, key)
+    place = re.search(rf"{re.escape(name)}:(\d+):(\d+):{re.escape(key)}", line)
+    assert place, line
+    text = (site.root / name).read_text(encoding="utf-8").splitlines()[int(place[1]) - 1]
+    assert text[int(place[2]) - 1 :].lstrip('"').startswith(key.rpartition(".")[2])
 
 
 def test_unknown_key_in_the_trust(site: SiteBuilder) -> None:

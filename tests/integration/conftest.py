@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+#: fixtures whose parameters are fewer in `make test` (pg_fixtures.VERSIONS)
+THINNED = {"cluster"}
 SAVED: dict[str, str] = {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test-long` finds by the marker what it has more of."""
+    for item in items:
+        if THINNED & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.part(1))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -20,10 +20,11 @@ from tests.integration.module_process import finish, grant_for, run_module, star
 from tests.integration.pg_cluster import Cluster, bin_dirs, running
 from tests.integration.rest_vault import rest_vault
 from tests.integration.sop_fixtures import PASSWORD, dataset_for, make_database, noise, tmpfs, vault_at
+from tests.support.thin import stride
 
 Json = dict[str, Any]
 DB_PASSWORD = "CANARY-db-password-91bd"
-KILL_MOMENTS = 13  # for each of two engines
+KILL_MOMENTS = 13 // stride(3)  # for each of two engines
 
 
 class Site:

@@ -16,9 +16,12 @@ from ansible_collections.diskominfo.sop.plugins.module_utils import settle, swit
 from tests.e2e.checks import wait_until
 from tests.integration.switch_host import CASE, Host, forget
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="the switch of an ordinary user lies in the home; run as root, as on a server"
-)
+pytestmark = [
+    pytest.mark.part(2),
+    pytest.mark.skipif(
+        os.geteuid() != 0, reason="the switch of an ordinary user lies in the home; run as root, as on a server"
+    ),
+]
 
 
 @pytest.fixture(params=["sqlite", "files"])

@@ -17,12 +17,16 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.engines import load
 from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import Journal
 
 from tests.integration.switch_host import CASE, MARK, Host, Json, fast_host
+from tests.support.thin import stride
 
-RACES = 1000
+RACES = 1000 // stride(5)
 host = fast_host
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="the switch of an ordinary user lies in the home; run as root, as on a server"
-)
+pytestmark = [
+    pytest.mark.part(2),
+    pytest.mark.skipif(
+        os.geteuid() != 0, reason="the switch of an ordinary user lies in the home; run as root, as on a server"
+    ),
+]
 
 
 def swapper(host: Host, pause: float) -> int:

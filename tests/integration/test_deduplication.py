@@ -219,6 +219,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path)
 
 
+@pytest.mark.part(5)
 @pytest.mark.parametrize("make", list(kinds()))
 def test_a_quiet_month_adds_little(
     make: type[Data],

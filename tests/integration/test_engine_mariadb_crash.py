@@ -17,6 +17,7 @@ from tests.integration.my_process import server_account
 from tests.support.thin import stride
 
 pytest_plugins = ["tests.integration.my_fixtures"]
+pytestmark = pytest.mark.part(1)  # and fewer places in each
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,7 +92,7 @@ def test_the_process_killed_at_every_statement(my_small: Site, step: str, whom: 
             getattr(site.engine(), step)(CASE)
             assert _check(site, sides, f"{step} again after {at}") == other
             getattr(site.engine(), back)(CASE)
-        at += stride(3)
+        at += stride(9)
     assert at > 20
     assert seen == {"staged", "swapped"}
 
@@ -112,7 +113,7 @@ def test_the_server_killed_at_every_statement(my_small: Site, step: str) -> None
         site.server.process.wait()
         site.server.start()
         seen.add(_check(site, sides, f"{step} at {at}"))
-        at += stride(2)
+        at += stride(6)
     assert at > 20
     assert seen == {"staged", "swapped"}
 

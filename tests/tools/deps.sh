@@ -44,6 +44,9 @@ demo | test)
         need systemd-analyze systemd
         need groovy groovy
         need chromium chromium
+        need zsh zsh
+        need fish fish
+        need mandoc mandoc
     fi
     ;;
 *)

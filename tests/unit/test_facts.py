@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.diskominfo.sop.plugins.module_utils.asset_gathering import gather
 
-from sopctl import facts, gaps
+from sopctl import facts, fsio, gaps
 from sopctl.errors import ConfigError
 from sopctl.facts import FactsFile
 from sopctl.gaps import Remembered
@@ -44,7 +44,9 @@ def test_the_same_again_is_the_same_file(said: Json, tmp_path: Path) -> None:
     path = facts.path_of(tmp_path, "db01")
     path.parent.mkdir(parents=True)
     path.write_bytes(facts.file_bytes(first))
-    assert facts.load(tmp_path, "db01") == first
+    known = facts.load(tmp_path, "db01")
+    assert known is not None and known.file == first
+    assert known.digest == fsio.sha256_bytes(path.read_bytes())
     assert facts.load(tmp_path, "db02") is None
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sopctl import fsio
+from sopctl import fsio, yamls
 from sopctl.errors import AlreadyExistsError, ConfigError, ExitCode, GateRefused, SopctlError
 
 
@@ -214,7 +214,7 @@ def test_canonical_json_reads_back_and_is_stable(value: object) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_parsers_raise_anything_else(data: bytes) -> None:
-    for parse in (fsio.parse_json_strict, fsio.parse_yaml_strict):
+    for parse in (fsio.parse_json_strict, yamls.parse_yaml_strict):
         try:
             parse(data, "f")
         except ConfigError as error:
@@ -224,7 +224,7 @@ def test_no_bytes_make_the_parsers_raise_anything_else(data: bytes) -> None:
 @given(st.text(alphabet="ab:-[]{}#&*!|>'\"%@`,? \n\t0.~\\Ux", max_size=60))
 def test_no_yaml_text_makes_the_parser_raise_anything_else(text: str) -> None:
     try:
-        fsio.parse_yaml_strict(text.encode(), "f")
+        yamls.parse_yaml_strict(text.encode(), "f")
     except ConfigError as error:
         assert str(error).startswith("configuration: f")
 
@@ -270,7 +270,7 @@ def test_canonical_json_writes_no_float_and_no_odd_key() -> None:
     ],
 )
 def test_yaml_refusals(data: bytes, why: str) -> None:
-    assert why in refused(fsio.parse_yaml_strict, data)
+    assert why in refused(yamls.parse_yaml_strict, data)
 
 
 def test_yaml_words_mean_what_they_say() -> None:
@@ -291,7 +291,7 @@ block: |
   two
   lines
 """
-    assert fsio.parse_yaml_strict(text, "f") == {
+    assert yamls.parse_yaml_strict(text, "f") == {
         "no": "no",
         "when": "2026-11-22",
         "clock": "12:30",

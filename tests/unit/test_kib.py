@@ -15,11 +15,12 @@ import pytest
 import yaml
 from ansible_collections.diskominfo.sop.plugins.module_utils.asset_gathering import gather
 
-from sopctl import assets, importing, keeping, kib
+from sopctl import assets, importing, keeping, kib, loading
 from sopctl.assets import Asset
 from sopctl.cli import run
 from sopctl.errors import ConfigError
 from sopctl.facts import file_bytes, from_evidence, path_of
+from sopctl.models import Server
 from sopctl.site import Site
 from tests.support.case_site import CaseSite
 from tests.support.recorded_host import RecordedHost
@@ -131,7 +132,7 @@ def table(site: CaseSite, text: str | bytes, **changed: Any) -> importing.Import
     path, columns = site.root.parent / "aset.csv", site.root.parent / "map.yml"
     path.write_bytes(data)
     columns.write_text(yaml.safe_dump({**MAP, **changed}), encoding="utf-8")
-    return importing.read_table(Site(site.root), path, importing.read_map(columns))
+    return importing.read_table(Site(site.root), path, importing.read_map(str(columns)))
 
 
 def test_rows_become_entries(site: CaseSite) -> None:
@@ -216,3 +217,29 @@ def test_import_by_command(site: CaseSite, capsys: pytest.CaptureFixture[str]) -
     assert run(words) == 2
     told = capsys.readouterr().err
     assert "row 2: " in told and "row 3: " in told and "Nothing was written" in told
+
+
+NETBOX = """Name,Status,Tenant,Site,Rack,Role,Manufacturer,Type,IP Address,Serial number,Asset tag
+DB01.dc.example,Active,Bidang Aptika,DC Utama,R3,Server,Dell,PowerEdge R650,10.1.2.11/24,ABC123,000123
+web_02,Active,,DC Utama,,Server,Dell,PowerEdge R650,2001:db8::7/64,,
+"""
+GLPI = """"Name";"Entity";"Status";"Manufacturers";"Serial number";"Types";"Models";"Operating System - Name";"Locations";"Network - IP"
+"SRV-01";"Diskominfo";"";"HPE";"CZ1";"Server";"DL380";"Debian";"Gedung A > Lantai 2";"10.0.0.5"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "ids"), [("netbox", NETBOX, ["db01-dc-example", "web-02"]), ("glpi", GLPI, ["srv-01"])]
+)
+def test_exports_of_others(site: CaseSite, tmp_path: Path, name: str, text: str, ids: list[str]) -> None:
+    path = tmp_path / "export.csv"
+    path.write_text(text, encoding="utf-8")
+    found = importing.read_table(Site(site.root), path, importing.read_map(name))
+    assert list(found.new) == ids
+    first = loading.from_yaml(Server, found.new[ids[0]], path)
+    assert first.address in {"10.1.2.11", "10.0.0.5"}
+    assert first.location in {"R3", "Gedung A > Lantai 2"}
+    assert first.kib_b["nomor_pabrik"] in {"ABC123", "CZ1"}
+    if name == "netbox":
+        assert first.inventory_hostname == "DB01.dc.example" and first.kib_b["nomor_register"] == "000123"
+        assert loading.from_yaml(Server, found.new["web-02"], path).address == "2001:db8::7"

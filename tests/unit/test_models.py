@@ -149,12 +149,20 @@ def test_unknown_key(name: str, old: str, new: str, place: str, near: str) -> No
     assert old in text
     error = problem(name, text.replace(old, new, 1))
     key = place.rpartition(":")[2].rpartition(".")[2]
-    assert (error.message, error.where, error.hint) == (f"unknown key {key!r}", place, f"Did you mean {near!r}?")
+    assert (error.message, error.hint) == (f"unknown key {key!r}", f"Did you mean {near!r}?")
+    assert column_is_right(error.where, text.replace(old, new, 1)) == place
+
+
+def column_is_right(where: str, text: str) -> str:
+    """``where`` without its column, at which the key must stand."""
+    file, line, column, keys = where.split(":", 3)
+    assert text.splitlines()[int(line) - 1][int(column) - 1 :].startswith(keys.rpartition(".")[2])
+    return f"{file}:{line}:{keys}"
 
 
 def test_unlike_any_key_points_to_the_documentation() -> None:
     error = problem("sop.yml", SITE + "zzzzzzzz: 1\n")
-    assert (error.where, error.message) == ("sop.yml:14:zzzzzzzz", "unknown key 'zzzzzzzz'")
+    assert (error.where, error.message) == ("sop.yml:14:1:zzzzzzzz", "unknown key 'zzzzzzzz'")
     assert "docs/reference/site-files.md" in error.hint
 
 
@@ -203,8 +211,9 @@ def test_missing_key(name: str, line: str, key: str) -> None:
     ],
 )
 def test_wrong_type(name: str, old: str, new: str, place: str, why: str) -> None:
-    error = problem(name, FILES[name][1].replace(old, new, 1))
-    assert error.where == place
+    text = FILES[name][1].replace(old, new, 1)
+    error = problem(name, text)
+    assert column_is_right(error.where, text) == place
     assert why in error.message
 
 

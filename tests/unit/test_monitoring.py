@@ -97,6 +97,8 @@ def test_all_is_well(site: CaseSite) -> None:
         ({"unconfirmed": [{"case": "BKP-2026-0001", "left": 60}]}, State.OK, ""),
         ({"unconfirmed": [{"case": "BKP-2026-0001", "left": None}]}, State.OK, ""),
         ({"reviews": ["srv01"]}, State.WARNING, "the yearly review of srv01 is due"),
+        ({"undelivered": 2}, State.WARNING, "2 notices could not be delivered"),
+        ({"undelivered": None}, State.OK, ""),
         ({"stale": ["dataset-antrean"]}, State.WARNING, "lock dataset-antrean was left by a command that died"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sopctl import cli, fsio, procedure
+from sopctl import cli, fsio, procedure, yamls
 from sopctl.models import Record
 from sopctl.profile import load_profile, shipped
 from sopctl.profile_schema import MEANING, json_schema
@@ -120,7 +120,7 @@ def _errors(value: Any) -> list[str]:
 
 
 def _read(path: Path) -> Any:
-    return fsio.parse_yaml_strict(path.read_bytes(), str(path))
+    return yamls.parse_yaml_strict(path.read_bytes(), str(path))
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)

@@ -332,6 +332,27 @@ def test_the_drill_host_is_signed_where_there_is_one(site: CaseSite) -> None:
         assert reasons() == ["sop.yml: policy.drill differs from what the trust was signed over"]
 
 
+def test_channels_of_notices_are_signed_and_their_people_are_not(site: CaseSite) -> None:
+    """Whoever may edit sop.yml must not be able to have forms sent elsewhere; who wants what changes daily."""
+    line = (
+        "notices: {channels: {surel: {url: {file: secrets/surel}}}, people: {kabid: {to: {surel: a@example.go.id}}}}\n"
+    )
+    with (site.root / "sop.yml").open("a", encoding="utf-8") as stream:
+        stream.write(line)
+
+    def reasons() -> list[str]:
+        return register.settings_reasons(site.session.trust.file, Site(site.root).config)
+
+    assert reasons() == ["sop.yml: notices.channels: the trust was signed without it; sign it anew: sopctl trust sign"]
+    site.retrust(lambda file: file)
+    assert reasons() == []
+    site.edit("sop.yml", "kabid: {to: {surel: a@", "kadis: {to: {surel: b@")
+    assert reasons() == []
+    for old, new in (("secrets/surel", "secrets/lain"), ("channels: {surel: {url: {file: secrets/lain}}}, ", "")):
+        site.edit("sop.yml", old, new)
+        assert reasons() == ["sop.yml: notices.channels differs from what the trust was signed over"]
+
+
 def test_other_keys_are_the_sites_own(site: CaseSite) -> None:
     file = site.session.trust.file
     site.edit("sop.yml", 'kota: ""', "kota: Trenggalek")

@@ -17,6 +17,7 @@ from sopctl.findings import Finding
 from tests.support.case_site import CaseSite, at_home
 from tests.support.thin import stride
 
+pytestmark = pytest.mark.part(1)  # and fewer places in each
 RECORDS = 29  # of maintenance; with those of the base site and of its case 32
 PLACES = 150  # bytes altered of each file
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sopctl import clock, fsio
+from sopctl import clock, yamls
 from sopctl.errors import ConfigError
 from sopctl.settings import Calendar
 from sopctl.worktime import WorkTime, work_time
@@ -177,7 +177,7 @@ def test_a_case_that_is_open_for_years_takes_no_time() -> None:
 def test_the_calendar_of_the_reference_can_be_used_as_it_stands() -> None:
     text = Path(__file__).parents[2].joinpath("docs/reference/site-files.md").read_text(encoding="utf-8")
     block = text.partition("```yaml\nschema: sop-site/v1\n")[2].partition("```")[0]
-    calendar = msgspec.convert(fsio.parse_yaml_strict(block.encode(), "site-files.md")["calendar"], Calendar)
+    calendar = msgspec.convert(yamls.parse_yaml_strict(block.encode(), "site-files.md")["calendar"], Calendar)
     site = work_time(calendar, JAKARTA, "site-files.md")
     assert (site.hours, calendar.holidays) == (OFFICE.hours, Calendar().holidays)  # it says: these are the defaults
     assert site.day_kind(date(2026, 3, 20)) == "Cuti bersama Idul Fitri"
