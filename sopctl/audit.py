@@ -23,7 +23,7 @@ from sopctl import (
     witness_copies,
     witnesses,
 )
-from sopctl.case import Case, Filed
+from sopctl.case import Case, Filed, read_signature
 from sopctl.checkpoints import Checkpoint
 from sopctl.context import Context
 from sopctl.errors import SopctlError, UsageError
@@ -137,8 +137,8 @@ def _documents(session: Session, now: Context, record: Path, lines: list[LedgerL
     for path in sorted((record / "data/case").glob("*.json")):
         name = str(path.relative_to(record))
         try:
-            data, signature = fsio.read_strict(path), fsio.read_strict(path.with_name(path.name + ".sig"))
-            filed.append(Filed(path, loading.load_json(Document, data, path), data, signature))
+            data = fsio.read_strict(path)
+            filed.append(Filed(path, loading.load_json(Document, data, path), data, read_signature(path)))
         except SopctlError as error:
             found.append(Finding("broken", record.name, name, "document-unreadable", error.message))
     if not filed or found:

@@ -146,9 +146,9 @@ def _without_unreceived(session: Session, case: Case) -> tuple[Case, Json | None
     folder.mkdir(exist_ok=True)
     name = f"tidak-diterima-{last.path.name}"
     fsio.write_atomic(folder / name, last.data)
-    fsio.write_atomic(folder / f"{name}.sig", last.signature)
+    fsio.write_atomic(folder / f"tidak-diterima-{last.signature_path.name}", last.signature)
     last.path.unlink()
-    last.path.with_name(last.path.name + ".sig").unlink()
+    last.signature_path.unlink()
     session.say(f"{last.path.name} was never received; it is kept in attachments/{name}, and its step is due again")
     return case.with_filed(case.filed[:-1]), {"file": name, "sha256": last.digest}
 

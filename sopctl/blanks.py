@@ -67,7 +67,8 @@ class Letterhead:
 class Official:
     """A person in a duty. ``at`` is when they signed (UTC); None prints an empty place for a signature.
 
-    ``delegate`` is ``Plt.`` or ``Plh.`` where the person stands in for the office.
+    ``delegate`` is ``Plt.`` or ``Plh.`` where the person stands in for the office. ``on_paper``: they signed a PDF, which was
+    printed ``at`` that time.
     """
 
     role_title: str
@@ -78,6 +79,7 @@ class Official:
     at: str | None = None
     delegate: str = ""
     key_fingerprint: str = ""
+    on_paper: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

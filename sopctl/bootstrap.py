@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from sopctl import clock, content, fsio, history, loading, register, signing, tokens
+from sopctl import clock, content, fsio, history, loading, register, signed_pdf, signing, tokens
 from sopctl import roots as root_chain
 from sopctl import trust as trusts
 from sopctl.errors import ConfigError, GateRefused, SopctlError, UsageError
@@ -232,6 +232,8 @@ def sign_trust(
     _keep(site.root, signed.serial, data, signature)
     trust = Trust(signed, fsio.sha256_bytes(data), data, signature, "")
     fsio.write_atomic(site.root / "trust/allowed_signers", trust.allowed_signers().encode())
+    if trust.anchors:
+        fsio.write_atomic(site.root / "trust/anchors.pem", signed_pdf.pem_of(trust.anchors))
     return signature_path
 
 
@@ -315,6 +317,12 @@ def _require_people(before: TrustFile, after: TrustFile, forget: Collection[str]
                 f"key {mark} of {person.id} is gone",
                 where=f"{path}:people.{person.id}.keys",
                 hint=f"Put it back and revoke it: sopctl trust revoke {person.id} --key {mark}.",
+            )
+        for gone in {one.sha256 for one in person.certificates} - {one.sha256 for one in left.certificates}:
+            raise UsageError(
+                f"certificate {gone} of {person.id} is gone",
+                where=f"{path}:people.{person.id}.certificates",
+                hint=f"Put it back and revoke it: sopctl trust revoke {person.id} --key {gone}.",
             )
 
 

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from sopctl import clock, fsio, loading
+from sopctl import clock, fsio, loading, signed_pdf
 from sopctl.errors import ConfigError, GateRefused, SopctlError, UsageError
 from sopctl.models import CASE_PATTERN, Document, SideAct
 from sopctl.profile import BreakGlass, Flow, Gate, Profile, Step, forwarding
 
 _NAME = re.compile(r"(\d\d)-([a-z]+)\.json")
 #: what a writer that was killed left of a document or signature that never came to be (fsio.write_atomic)
-_UNFINISHED = re.compile(r"\.\d\d-[a-z]+\.json(\.sig)?\.[0-9a-f]{12}\.tmp")
+_UNFINISHED = re.compile(r"\.\d\d-[a-z]+\.(json(\.sig)?|pdf)\.[0-9a-f]{12}\.tmp")
+_SIGNED_PAPER = re.compile(r"\d\d-[a-z]+\.pdf")
 MAX_DOCUMENTS = 99
 ATTACHMENT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 SIDE_ACTS: tuple[str, ...] = get_args(SideAct)
@@ -34,6 +35,16 @@ class Filed:
     document: Document
     data: bytes
     signature: bytes
+
+    @property
+    def on_paper(self) -> bool:
+        """Whether an official signed a PDF with the document inside; the signature is then that PDF."""
+        return signed_pdf.is_pdf(self.signature)
+
+    @property
+    def signature_path(self) -> Path:
+        """Where the signature lies: ``03-decide.json.sig``, or ``03-decide.pdf``."""
+        return self.path.with_suffix(".pdf") if self.on_paper else self.path.with_name(self.path.name + ".sig")
 
     @property
     def digest(self) -> str:
@@ -309,14 +320,25 @@ def read_filed(path: Path) -> Filed:
     clock.parse(document.at, f"{path}:at")
     if not match or (int(match.group(1)), match.group(2)) != (document.seq, document.act):
         raise ConfigError(f"the file's name does not fit document {document.seq} ({document.act})", where=str(path))
-    signature_path = path.with_name(path.name + ".sig")
-    if not signature_path.exists():
+    return Filed(path, document, data, read_signature(path))
+
+
+def read_signature(path: Path) -> bytes:
+    """What signs the document at ``path``: the SSH signature or the signed PDF beside it. ConfigError unless it is one of them."""
+    beside, paper = path.with_name(path.name + ".sig"), path.with_suffix(".pdf")
+    there = [one for one in (beside, paper) if one.exists() or one.is_symlink()]
+    if not there:
         raise ConfigError(
             "the document is not signed",
             where=str(path),
             hint="Remove it if a broken-off command left it, and act again.",
         )
-    return Filed(path, document, data, fsio.read_strict(signature_path))
+    if len(there) > 1:
+        raise ConfigError("the document has two signatures, one on paper", where=str(path), hint="Move one away.")
+    signature = fsio.read_strict(there[0], signed_pdf.MAX_BYTES if there[0] == paper else fsio.MAX_BYTES)
+    if signed_pdf.is_pdf(signature) != (there[0] == paper):
+        raise ConfigError("is not what its name says", where=str(there[0]), hint="Put the right file there.")
+    return signature
 
 
 def load_case(folder: Path, profile: Profile) -> Case:
@@ -328,7 +350,10 @@ def load_case(folder: Path, profile: Profile) -> Case:
         mode = path.lstat().st_mode
         if path.name == "attachments" and stat.S_ISDIR(mode):
             continue
-        if stat.S_ISREG(mode) and (path.name.endswith(".json.sig") or _UNFINISHED.fullmatch(path.name)):
+        known = (
+            path.name.endswith(".json.sig") or _SIGNED_PAPER.fullmatch(path.name) or _UNFINISHED.fullmatch(path.name)
+        )
+        if stat.S_ISREG(mode) and known:
             continue
         if not stat.S_ISREG(mode) or not _NAME.fullmatch(path.name):
             raise ConfigError("does not belong into a case folder", where=str(path), hint="Move it away.")

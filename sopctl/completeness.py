@@ -19,6 +19,7 @@ from sopctl.ledger import LedgerLine
 from sopctl.models import CASE_PATTERN
 from sopctl.register import REVIEW, SCAN
 from sopctl.session import Session
+from sopctl.signed_pdf import MAX_BYTES
 
 CHECK_RUN = "CEK-"  # runs that only said what they would change: they have no case
 
@@ -69,9 +70,11 @@ def _documents(session: Session, lines: list[LedgerLine]) -> Iterator[Finding]:
             yield Finding("broken", case_id, place, "document-missing", meaning)
             continue
         name = f"{place}/{paths[0].name}"
-        for what, path in (("document", paths[0]), ("signature", paths[0].with_name(paths[0].name + ".sig"))):
+        paper = paths[0].with_suffix(".pdf")
+        signature = paper if paper.is_file() else paths[0].with_name(paths[0].name + ".sig")
+        for what, path in (("document", paths[0]), ("signature", signature)):
             try:
-                digest = sha256_bytes(read_strict(path))
+                digest = sha256_bytes(read_strict(path, MAX_BYTES))
             except ConfigError as error:
                 yield Finding(
                     "broken", case_id, f"{place}/{path.name}", "document-missing", f"the {what}: {error.message}"

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 
 from sopctl.case import SIDE_ACTS, Case, Filed
 from sopctl.ledger import LedgerLine
-from sopctl.models import Dataset, Server
+from sopctl.models import Dataset, Document, Server
 from sopctl.profile import LoadedProfile
 from sopctl.reviews import Reviews
 from sopctl.settings import Policy
 from sopctl.trust import Trust
 from sopctl.worktime import WorkTime
+
+#: kind of the ledger's line about a paper that was printed to be signed
+PAPER = "paper"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,18 @@ def key_digest(key: str) -> str:
 def document_ref(case_id: str, seq: int) -> str:
     """How the ledger names a document."""
     return f"{case_id}/{seq:02d}"
+
+
+def paper_ref(case_id: str, seq: int) -> str:
+    """How the ledger names a paper that was printed for a document to be signed on."""
+    return f"{case_id}/{seq:02d}-{PAPER}"
+
+
+def papers_of(lines: list[LedgerLine], case_id: str, document: Document, digest: str) -> set[str]:
+    """Digests of the papers that sopctl printed for exactly this document, by the ledger."""
+    ref = paper_ref(case_id, document.seq)
+    mine = (line for line in lines if line.kind == PAPER and line.ref == ref and line.digests.get("document") == digest)
+    return {line.digests.get("paper", "") for line in mine}
 
 
 def received_at(context: Context, case: Case, filed: Filed) -> str | None:

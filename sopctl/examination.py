@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sopctl import clock, places
+from sopctl import clock, places, signed_pdf
 from sopctl.case import BESIDE, SIDE_ACTS, Case, Filed
-from sopctl.context import Context, deadline, received_at
+from sopctl.context import Context, deadline, papers_of, received_at
 from sopctl.duties import authority, requester_now, separation
 from sopctl.models import Document, Json
 from sopctl.profile import DESK, FIELDS, OWNER, RESERVED, Profile
@@ -99,8 +99,10 @@ def examine_one(context: Context, case: Case, filed: Filed, pending: bool = Fals
             return [f"{name} was never received by sopctl in this form (no ledger line fits it)"]
         received = context.now
     late = clock.seconds_between(document.at, received)
-    if abs(late) > RECEIVED_WITHIN:
-        return [f"{name} says {document.at} but was received at {received}"]
+    days = context.trust.file.papers.days
+    if late < -RECEIVED_WITHIN or late > (days * 86400 if filed.on_paper else RECEIVED_WITHIN):
+        within = f" (a paper is good for {days} days)" if filed.on_paper else ""
+        return [f"{name} says {document.at} but was received at {received}{within}"]
     allowed = may_file(context.profile.profile, case, document)
     if not allowed:
         return [f"{name}: the SOP has no step {document.step!r} with act {document.act}"]
@@ -108,15 +110,39 @@ def examine_one(context: Context, case: Case, filed: Filed, pending: bool = Fals
         return [f"{name} {problem}"]
     if document.actor.role not in allowed:
         return [f"{name}: step {document.step} is for {' or '.join(allowed)}, not {document.actor.role}"]
-    reasons = context.trust.reasons(
-        filed.data,
-        filed.signature,
-        "sop-document",
-        document.actor.person,
-        [document.actor.role],
-        sorted({document.at, received}),
-    )
+    who = document.actor.person, [document.actor.role], sorted({document.at, received})
+    if filed.on_paper:
+        reasons = _on_paper(context, case, filed, received) or context.trust.certificate_reasons(
+            judged(context, case, filed, received).certificate, *who
+        )
+    else:
+        reasons = context.trust.reasons(filed.data, filed.signature, "sop-document", *who)
     return [f"{name}: {reason}" for reason in reasons]
+
+
+#: acts that officials sign on paper; whoever plans or executes signs more than a document, and has a key
+ON_PAPER = ("dispose", "decide", "confirm", "inform", "receive")
+
+
+def _on_paper(context: Context, case: Case, filed: Filed, received: str) -> list[str]:
+    """Why the signed PDF is not a good signature on the document, whoever signed it."""
+    if filed.document.act not in ON_PAPER:
+        return [f"an act of {filed.document.act} is not signed on paper"]
+    if not context.trust.anchors:
+        return ["is signed on paper, and the trust names no CA for that (papers.anchors)"]
+    return list(judged(context, case, filed, received).reasons)
+
+
+def judged(context: Context, case: Case, filed: Filed, received: str) -> signed_pdf.Judgement:
+    """What is to be said of a document's signed PDF at the time it was received, by what lies in it."""
+    papers = papers_of(context.lines, case.id, filed.document, filed.digest)
+    size = signed_pdf.paper_size(filed.signature, papers)
+    if size is None:
+        return signed_pdf.Judgement(("is not signed on a paper that sopctl printed for it",))
+    soft = context.trust.file.papers.revocation == "soft"
+    return signed_pdf.judge(
+        filed.signature, size, filed.path.name, filed.data, context.trust.anchors, received, soft=soft
+    )
 
 
 def _by_service(context: Context, case: Case, document: Document) -> str | None:

@@ -181,7 +181,7 @@ def signed(session: Session, filed: Filed) -> Official:
     person = next((entry for entry in session.trust.file.people if entry.id == actor.person), None)
     title = session.site.profile.profile.title(actor.role)
     if person is None:
-        return Official(role_title=title, person=actor.person, at=filed.document.at)
+        return Official(role_title=title, person=actor.person, at=filed.document.at, on_paper=filed.on_paper)
     return Official(
         role_title=title,
         jabatan=person.jabatan,
@@ -190,6 +190,7 @@ def signed(session: Session, filed: Filed) -> Official:
         person=person.id,
         at=filed.document.at,
         delegate=session.trust.delegate_mark(person, actor.role, filed.document.at),
+        on_paper=filed.on_paper,
     )
 
 

@@ -69,6 +69,7 @@ __all__ = [
     "form_json",
     "form_kind",
     "render_html",
+    "render_page",
 ]
 
 Form = BackupForm | RestoreRequestForm | RestoreForm | PlanForm | CleanForm | ReviewForm
@@ -116,11 +117,8 @@ def render_html(form: Form, templates_dir: Path | None = None) -> str:
     ``templates_dir`` may hold an agency's own ``backup.html.j2`` and so on; they run in Jinja's sandbox, and what is
     not there comes from the package. ConfigError names the template and line of a mistake.
     """
-    import jinja2
-
     digest = fsio.sha256_bytes(fsio.canonical_json(form_json(form)))
     seal_text = f"{form.header.run_id or form.header.case_id} {digest}"
-    environment = _environment(templates_dir)
     name = f"{form_kind(form)}.html.j2"
     context = {
         "form": form,
@@ -132,7 +130,14 @@ def render_html(form: Form, templates_dir: Path | None = None) -> str:
         "result_tone": RESULT_TONE,
         "verification_text": VERIFICATION_TEXT,
     }
-    zone_name = form.header.timezone
+    return render_page(name, context, form.header.timezone, templates_dir)
+
+
+def render_page(name: str, context: Mapping[str, Any], zone_name: str, templates_dir: Path | None = None) -> str:
+    """The template ``name`` with ``context``, times in the zone; the agency's own template goes before ours, as above."""
+    import jinja2
+
+    environment = _environment(templates_dir)
     environment.filters |= {
         "waktu": lambda text: _unbroken(indonesian.format_time(text, zone_name)),
         "waktu_detik": lambda text: _unbroken(indonesian.format_time(text, zone_name, seconds=True)),

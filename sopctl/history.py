@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import Any
 from sopctl import fsio, loading, signing
 from sopctl.errors import SopctlError
 from sopctl.findings import Finding
-from sopctl.models import Json, Key, Person, RoleHolding, TrustFile, to_json
+from sopctl.models import Anchor, Certificate, Json, Key, PaperSigning, Person, RoleHolding, TrustFile, to_json
 from sopctl.roots import RootChain
 from sopctl.signing import BadSignature
 from sopctl.trust import Trust
@@ -135,7 +137,7 @@ def differences(before: TrustFile | None, after: TrustFile) -> Iterator[str]:
         yield from _person(old.get(person.id), person)
     for gone in old.keys() - new.keys():
         yield f"{gone}: removed"
-    names = {"policy": "policy", "profiles": "profile", "settings": "sop.yml"}
+    names = {"policy": "policy", "profiles": "profile", "settings": "sop.yml", "papers": "papers"}
     for field, word in names.items():
         one, two = (_plain(file, field) for file in (before, after))
         for key in sorted(one.keys() | two.keys()):
@@ -149,8 +151,16 @@ def differences(before: TrustFile | None, after: TrustFile) -> Iterator[str]:
 
 
 def _plain(file: TrustFile | None, field: str) -> Json:
+    if field == "papers":  # a trust that does not speak of them has what is usual
+        papers = file.papers if file else PaperSigning()
+        return {**to_json(papers), "anchors": ", ".join(map(_anchor, papers.anchors)) or None}
     value: Json = to_json(file)[field] if file else {}
     return value
+
+
+def _anchor(one: Anchor) -> str:
+    """An anchor as people compare it: its name, and the digest of its bytes."""
+    return f"{one.subject} sha256:{hashlib.sha256(base64.b64decode(one.certificate)).hexdigest()}"
 
 
 def _word(value: Any) -> str:
@@ -169,6 +179,7 @@ def _person(old: Person | None, new: Person) -> Iterator[str]:
             yield f"{new.id}: NIP changed"  # which one is nobody's business who reads a list of changes
     yield from _roles(new.id, old.roles if old else [], new.roles)
     yield from _keys(new.id, old.keys if old else [], new.keys)
+    yield from _certificates(new.id, old.certificates if old else [], new.certificates)
 
 
 def _roles(who: str, old: list[RoleHolding], new: list[RoleHolding]) -> Iterator[str]:
@@ -199,3 +210,16 @@ def _keys(who: str, old: list[Key], new: list[Key]) -> Iterator[str]:
         if key.revoked != (before.revoked if before else None):
             yield f"{name} revoked from {key.revoked} on" if key.revoked else f"{name} is revoked no more"
     yield from (f"{who}: key {signing.fingerprint(key.key)} removed" for one, key in was.items() if one not in now)
+
+
+def _certificates(who: str, old: list[Certificate], new: list[Certificate]) -> Iterator[str]:
+    was, now = ({(one.sha256, one.since): one for one in listed} for listed in (old, new))
+    for key, one in now.items():
+        name, before = f"{who}: certificate {one.sha256} ({one.subject})", was.get(key)
+        if before is None:
+            yield f"{name} from {one.since} to {one.until}"
+        elif one.until != before.until:
+            yield f"{name} holds until {one.until} (was {before.until})"
+        if one.revoked != (before.revoked if before else None):
+            yield f"{name} revoked from {one.revoked} on" if one.revoked else f"{name} is revoked no more"
+    yield from (f"{who}: certificate {one.sha256} removed" for key, one in was.items() if key not in now)

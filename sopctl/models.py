@@ -229,6 +229,36 @@ class Key(Record, frozen=True):
     revoked: str | None = None
 
 
+class Certificate(Record, frozen=True):
+    """A person's certificate, by which they sign PDFs: pinned by the SHA-256 of its DER (``sha256:<hex>``), for a CA may give
+    the same name twice. ``subject`` and ``serial`` are for people to read. ``revoked``: as for a key.
+    """
+
+    sha256: str
+    since: str
+    until: str
+    subject: str = ""
+    serial: str = ""
+    revoked: str | None = None
+
+
+class Anchor(Record, frozen=True):
+    """A CA certificate that signed PDFs must lead to: DER in base64, as ``trust anchor`` took it from a PEM file."""
+
+    certificate: str
+    subject: str = ""
+
+
+class PaperSigning(Record, frozen=True):
+    """How officials' PDFs are judged. ``revocation``: without an answer of the CA refuse (``hard-fail``), or take what is not
+    known to be revoked (``soft``). ``days``: for how long a paper may be signed after it was printed.
+    """
+
+    anchors: list[Anchor] = []
+    revocation: Literal["hard-fail", "soft"] = "hard-fail"
+    days: Days = 7
+
+
 class RoleHolding(Record, frozen=True):
     """A person holds a role for a time; ``kind`` tells a delegate (plt, plh) from the holder.
 
@@ -249,6 +279,7 @@ class Person(Record, frozen=True):
     jabatan: str
     roles: list[RoleHolding]
     keys: list[Key] = []
+    certificates: list[Certificate] = []
     name: str = ""
     unit: str = ""
     nip: str | None = None
@@ -273,7 +304,8 @@ class TrustFile(Record, frozen=True):
     """``trust/trust.yml``, signed by the root key.
 
     ``settings``: key of sop.yml that decides → SHA-256 of its value, taken when the trust is signed. ``run_keys``: public
-    keys that sign grants for enrolled hosts. ``code``: the only code digests that may run (any, when empty).
+    keys that sign grants for enrolled hosts. ``code``: the only code digests that may run (any, when empty). ``papers``: by
+    which CAs, and how strictly, PDFs that officials signed are judged.
     """
 
     schema: Literal["sop-trust/v1"]
@@ -288,6 +320,7 @@ class TrustFile(Record, frozen=True):
     settings: dict[str, str] = {}
     run_keys: list[str] = []
     code: list[str] = []
+    papers: PaperSigning = PaperSigning()
 
 
 # --- documents -------------------------------------------------------------------------------------------------

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
 from sopctl import clock, fsio, loading, signing
 from sopctl.bootstrap import read_unsigned, write_trust
 from sopctl.errors import UsageError
-from sopctl.models import Key, Person, RoleHolding, TrustFile
+from sopctl.models import Certificate, Key, Person, RoleHolding, TrustFile
 from sopctl.profile import RESERVED
 from sopctl.site import Site
 
 Kind = Literal["definitif", "plt", "plh"]
+Held = TypeVar("Held", Key, Certificate)
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def add_person(site: Site, new: NewPerson) -> Path:
         jabatan=new.jabatan or (old.jabatan if old else ""),
         roles=roles,
         keys=keys,
+        certificates=list(old.certificates) if old else [],
         name=new.name or (old.name if old else ""),
         unit=new.unit or (old.unit if old else ""),
         nip=new.nip or (old.nip if old else None),
@@ -119,32 +121,35 @@ class Edited:
 
 
 def revoke(site: Site, person_id: str, mark: str | None, since: str | None) -> Edited:
-    """Revoke the person's key of fingerprint ``mark`` (all of them, without) from ``since`` on (now, without)."""
-    file, person = _find(site, person_id)
+    """Revoke the person's key of fingerprint ``mark``, or certificate of that SHA-256 (all of them, without), from ``since`` on
+    (now, without)."""
+    file, person = find(site, person_id)
     moment = clock.stamp(clock.parse(since, "--from")) if since else clock.now()
-    marks = {signing.fingerprint(key.key) for key in person.keys}
+    marks = {signing.fingerprint(key.key) for key in person.keys} | {one.sha256 for one in person.certificates}
     if not marks or (mark is not None and mark not in marks):
         raise UsageError(
             f"{person_id} has no key {mark}" if marks else f"{person_id} has no key",
             where="--key",
             hint=f"Keys: {', '.join(sorted(marks))}." if marks else "",
         )
-    lines, keys = [], []
-    for key in person.keys:
-        one = signing.fingerprint(key.key)
-        if mark in (None, one) and (key.revoked is None or moment < key.revoked):
-            keys.append(msgspec.structs.replace(key, revoked=moment))
-            lines.append(f"key {one} of {person_id} is revoked from {moment} on")
-        else:
-            keys.append(key)
+    lines: list[str] = []
+
+    def revoked(held: Held, one: str, word: str) -> Held:
+        if mark not in (None, one) or (held.revoked is not None and moment >= held.revoked):
+            return held
+        lines.append(f"{word} {one} of {person_id} is revoked from {moment} on")
+        return msgspec.structs.replace(held, revoked=moment)
+
+    keys = [revoked(key, signing.fingerprint(key.key), "key") for key in person.keys]
+    pinned = [revoked(one, one.sha256, "certificate") for one in person.certificates]
     if not lines:
         raise UsageError(f"{person_id}'s keys are revoked already", where="trust/trust.yml")
-    return Edited(_replace(site, file, msgspec.structs.replace(person, keys=keys)), lines)
+    return Edited(put_back(site, file, msgspec.structs.replace(person, keys=keys, certificates=pinned)), lines)
 
 
 def end(site: Site, person_id: str, role: str | None, since: str | None) -> Edited:
     """End the person's ``role`` (all of them, without) from ``since`` on (now, without). The entry stays."""
-    file, person = _find(site, person_id)
+    file, person = find(site, person_id)
     moment = clock.stamp(clock.parse(since, "--from")) if since else clock.now()
     last = clock.plus(moment, seconds=-1)  # "until" is the last second that counts
     lines, roles = [], []
@@ -159,10 +164,11 @@ def end(site: Site, person_id: str, role: str | None, since: str | None) -> Edit
         raise UsageError(
             f"{person_id} holds no {role or 'role'} at {moment}", where="--role", hint=f"Roles there: {names}."
         )
-    return Edited(_replace(site, file, msgspec.structs.replace(person, roles=roles)), lines)
+    return Edited(put_back(site, file, msgspec.structs.replace(person, roles=roles)), lines)
 
 
-def _find(site: Site, person_id: str) -> tuple[TrustFile, Person]:
+def find(site: Site, person_id: str) -> tuple[TrustFile, Person]:
+    """The trust as it lies, and the person of that id; UsageError names who is there."""
     file = read_unsigned(site)
     for person in file.people:
         if person.id == person_id:
@@ -173,6 +179,7 @@ def _find(site: Site, person_id: str) -> tuple[TrustFile, Person]:
     )
 
 
-def _replace(site: Site, file: TrustFile, person: Person) -> Path:
+def put_back(site: Site, file: TrustFile, person: Person) -> Path:
+    """Write the trust with ``person`` in the place of who has that id; it must be signed again."""
     people = [person if one.id == person.id else one for one in file.people]
     return write_trust(site.root, msgspec.structs.replace(file, people=people))

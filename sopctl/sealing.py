@@ -25,6 +25,7 @@ from sopctl import (
     outcomes,
     paper,
     run_forms,
+    signed_pdf,
     signing,
     witnessing,
 )
@@ -45,7 +46,9 @@ def _case_files(session: Session, case: Case) -> dict[str, bytes | Path]:
     }
     for filed in case.filed:
         files[f"case/{filed.path.name}"] = filed.data
-        files[f"case/{filed.path.name}.sig"] = filed.signature
+        files[f"case/{filed.signature_path.name}"] = filed.signature
+    if session.trust.anchors:
+        files["trust/anchors.pem"] = signed_pdf.pem_of(session.trust.anchors)
     return files
 
 

@@ -310,19 +310,30 @@ class Session:
         receive it. An act after its time says so."""
         if step.id == RATIFY:
             return self.file_beside(case, "ratify", signer, role, body)
+        return self._file(case, step.id, step.act, signer, role, self.timed(case, step, body))
+
+    def timed(self, case: Case, step: Step, body: Json) -> Json:
+        """The body of a due step, saying so where it comes after its time."""
         limit = deadline(self.context(), case, len(case.filed))
         now = clock.now()
         if limit and now > limit[1]:
             by = self.work.seconds(limit[1], now)
             body = {**body, "late": {"since": limit[0], "until": limit[1], "seconds": by, "reason": self.late_reason}}
             self.say(f"step {step.nomor or step.id} was due by {limit[1]}: written into the case as late")
-        return self._file(case, step.id, step.act, signer, role, body)
+        return body
 
     def file_beside(self, case: Case, act: SideAct, signer: Signer, role: str, body: Json) -> Case:
         """Sign a document beside the SOP's steps, looked at and received like any other."""
         return self._file(case, BESIDE, act, signer, role, body)
 
     def _file(self, case: Case, step: str, act: Act | SideAct, signer: Signer, role: str, body: Json) -> Case:
+        document = self.next_document(case, step, act, Actor(signer.person.id, role), body)
+        path = case.folder / f"{document.seq:02d}-{document.act}.json"
+        data = fsio.canonical_json(to_json(document))
+        return self.accept(case, Filed(path, document, data, self.sign(data, "sop-document", signer)))
+
+    def next_document(self, case: Case, step: str, act: Act | SideAct, actor: Actor, body: Json) -> Document:
+        """The document that comes next in the case, said now by ``actor``; nobody has signed it yet."""
         document = Document(
             schema="sop/document/v1",
             site=self.site.config.site,
@@ -331,7 +342,7 @@ class Session:
             flow=case.flow_name,
             step=step,
             act=act,
-            actor=Actor(signer.person.id, role),
+            actor=actor,
             at=clock.now(),
             profile=self.site.profile.reference,
             prev=case.filed[-1].link if case.filed else None,
@@ -339,15 +350,21 @@ class Session:
         )
         if document.seq > cases.MAX_DOCUMENTS:
             raise SopctlError(f"case {case.id} has {len(case.filed)} documents; no more fit")
-        path = case.folder / f"{document.seq:02d}-{document.act}.json"
-        data = fsio.canonical_json(to_json(document))
-        filed = Filed(path, document, data, self.sign(data, "sop-document", signer))
+        return document
+
+    def accept(self, case: Case, filed: Filed) -> Case:
+        """Write and receive a signed document when the whole case can be believed with it; GateRefused says why not."""
         extended = case.with_filed([*case.filed, filed])
         reasons = examine(self.context(), extended, pending=True)
         if reasons:
             raise GateRefused(reasons, where=case.id)
-        fsio.write_atomic(path.with_name(path.name + ".sig"), filed.signature)
-        fsio.write_atomic(path, data, exclusive=True)
+        if (
+            not filed.path.exists()
+        ):  # what a killed command left of another signature of a document that never came to be
+            for left in (filed.path.with_suffix(".pdf"), filed.path.with_name(filed.path.name + ".sig")):
+                left.unlink(missing_ok=True)
+        fsio.write_atomic(filed.signature_path, filed.signature)
+        fsio.write_atomic(filed.path, filed.data, exclusive=True)
         self._receive(case.id, filed)
         return extended
 

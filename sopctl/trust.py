@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from pathlib import Path
 from sopctl import clock, fsio, loading, signing
 from sopctl import roots as root_chain
 from sopctl.errors import ConfigError, GateRefused, UsageError
-from sopctl.models import Key, Person, RoleHolding, TrustFile
+from sopctl.models import Certificate, Key, Person, RoleHolding, TrustFile
 from sopctl.roots import RootChain
 from sopctl.signing import BadSignature, Namespace
 
@@ -145,6 +147,35 @@ class Trust:
                 found.append(f"{person_id} did not hold {' or '.join(roles)} at {at}")
         return found
 
+    def certificate_reasons(self, digest: str, person_id: str, roles: list[str], times: list[str]) -> list[str]:
+        """Why the certificate of that SHA-256 is not that person's, in one of ``roles`` at all of ``times``; empty when it is.
+
+        The first of ``times`` is when the paper was printed, the last when it was received: it was signed between them, so the
+        certificate must hold at the last alone (it may have been renewed since), the role at both.
+        """
+        pinned = [(person, one) for person in self.file.people for one in person.certificates if one.sha256 == digest]
+        mark = digest[:19]
+        if not pinned:
+            return [f"certificate {mark} is nobody's in the trust (a name in it proves nothing)"]
+        owner, _ = pinned[0]
+        if owner.id != person_id:
+            return [f"certificate {mark} is {owner.id}'s, not {person_id}'s"]
+        revoked = min((one.revoked for _, one in pinned if one.revoked), default=None)
+        if revoked is not None and times[-1] >= revoked:
+            return [f"certificate {mark} of {owner.id} was revoked in the trust from {revoked} on"]
+        if not any(one.since <= times[-1] <= one.until for _, one in pinned):
+            return [f"certificate {mark} held for nobody at {times[-1]}"]
+        return [
+            f"{person_id} did not hold {' or '.join(roles)} at {at}"
+            for at in times
+            if not any(self.has_role(owner, role, at) for role in roles)
+        ]
+
+    @cached_property
+    def anchors(self) -> tuple[bytes, ...]:
+        """DER of the CA certificates that signed PDFs must lead to."""
+        return tuple(base64.b64decode(one.certificate) for one in self.file.papers.anchors)
+
     def allowed_signers(self) -> str:
         """The same trust as an OpenSSH allowed_signers file, for auditors with ssh-keygen only."""
         lines = []
@@ -233,6 +264,7 @@ def require_root_in_force(chain: RootChain, key: str, source: str, where: str, w
 def check_trust_file(file: TrustFile, path: Path) -> None:
     """What the schema cannot say: ids, times, and that no key or NIP stands under two persons. ConfigError."""
     keys: dict[str, str] = {}
+    certificates: dict[str, str] = {}
     nips: dict[str, str] = {}
     ids: set[str] = set()
     for stamp in (file.issued, file.valid_until):
@@ -243,7 +275,7 @@ def check_trust_file(file: TrustFile, path: Path) -> None:
         if person.id in ids:
             raise ConfigError(f"person {person.id!r} stands there twice", where=where)
         ids.add(person.id)
-        entries: list[RoleHolding | Key] = [*person.roles, *person.keys]
+        entries: list[RoleHolding | Key | Certificate] = [*person.roles, *person.keys, *person.certificates]
         for held in entries:
             clock.parse(held.since, where)
             clock.parse(held.until, where)
@@ -259,6 +291,8 @@ def check_trust_file(file: TrustFile, path: Path) -> None:
                     where=where,
                     hint="Each person has a key of their own.",
                 )
+        for pinned in person.certificates:
+            _check_certificate(person, pinned, certificates, where)
         nip = nip_digits(person.nip)
         if nip and nips.setdefault(nip, person.id) != person.id:
             raise ConfigError(
@@ -266,10 +300,43 @@ def check_trust_file(file: TrustFile, path: Path) -> None:
                 where=where,
                 hint="Give one human one entry with several roles.",
             )
+    _check_anchors(file, path)
     for key in file.run_keys:
         line = signing.public_line(signing.key_blob(key, f"{path}:run_keys"))
         if line in keys:
             raise ConfigError(f"the run key is {keys[line]}'s", where=f"{path}:run_keys", hint="It is nobody's key.")
+
+
+def _check_anchors(file: TrustFile, path: Path) -> None:
+    for number, anchor in enumerate(file.papers.anchors, 1):
+        try:
+            base64.b64decode(anchor.certificate, validate=True)
+        except ValueError:
+            raise ConfigError(
+                "is no certificate in base64",
+                where=f"{path}:papers.anchors[{number}]",
+                hint="Have it written: sopctl trust anchor FILE.pem.",
+            ) from None
+
+
+def _check_certificate(person: Person, pinned: Certificate, seen: dict[str, str], where: str) -> None:
+    """ConfigError unless a certificate is named by its whole digest, and stands under one person alone who is no service."""
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", pinned.sha256):
+        raise ConfigError(
+            f"{pinned.sha256!r} is not the SHA-256 of a certificate",
+            where=where,
+            hint=f"Have it written: sopctl trust certificate {person.id} FILE.",
+        )
+    if pinned.revoked is not None:
+        clock.parse(pinned.revoked, where)
+    if seen.setdefault(pinned.sha256, person.id) != person.id:
+        raise ConfigError(
+            f"one certificate under two persons ({seen[pinned.sha256]}, {person.id})",
+            where=where,
+            hint="Each person has a certificate of their own.",
+        )
+    if person.kind == "service":
+        raise ConfigError("a service identity signs no papers", where=where, hint="Take its certificate out.")
 
 
 def nip_digits(nip: str | None) -> str:

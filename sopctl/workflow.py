@@ -11,7 +11,7 @@ from sopctl.case import Case, due_step
 from sopctl.duties import separation
 from sopctl.errors import GateRefused, UsageError
 from sopctl.examination import deciders, examine
-from sopctl.models import Act, Json
+from sopctl.models import Act, Json, Person
 from sopctl.profile import DESK, Step
 from sopctl.session import Session
 from sopctl.targeting import approval_body
@@ -25,17 +25,23 @@ def act(session: Session, case_id: str, act_name: Act, person: str | None, key: 
     signer = session.signer(person, key)
     with session.holding(case_id, signer.person.id):
         case = session.case_to_act_on(case_id)
-        step = due_step(case, act_name)
-        role = session.role(signer.person, actors(session, step), f"{act_name} (step {step.nomor or step.id})")
-        together = separation(session.context(), case, (signer.person.id, role))
-        if together:
-            raise GateRefused(together, where=case.id)
-        if act_name == "decide" and (reasons := examine(session.context(), case)):  # before anything in it is used
-            raise GateRefused(reasons, where=case.id)
+        step, role = admitted(session, case, act_name, signer.person)
         case = session.file(case, step, signer, role, body(case, step))
         if case.state.closed:
             session.say(f"record {sealing.seal_case(session, case, signer).name} sealed")
     return case
+
+
+def admitted(session: Session, case: Case, act_name: Act, person: Person) -> tuple[Step, str]:
+    """The step that ``act_name`` completes now, and the role in which ``person`` may; GateRefused says why they may not."""
+    step = due_step(case, act_name)
+    role = session.role(person, actors(session, step), f"{act_name} (step {step.nomor or step.id})")
+    together = separation(session.context(), case, (person.id, role))
+    if together:
+        raise GateRefused(together, where=case.id)
+    if act_name == "decide" and (reasons := examine(session.context(), case)):  # before anything in it is used
+        raise GateRefused(reasons, where=case.id)
+    return step, role
 
 
 def actors(session: Session, step: Step) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sopctl import beside
+from sopctl import beside, papers
 from sopctl.cli.cases import acted, case
 from sopctl.cli.common import Settings, acting, settings, verdict, with_json
 
@@ -45,7 +45,10 @@ def consent(
 @with_json
 @settings
 def attach(config: Settings, case_id: str, file: Path, note: str, person: str | None, key: str | None) -> None:
-    """Put a paper into the case, bound by its digest."""
+    """Put a paper into the case, bound by its digest; or the PDF of `case print` that its official signed, as their act."""
+    if signed := papers.accept(config.session, case_id, file, person, key):
+        acted(config, signed, f"{file.name}: {signed.filed[-1].document.act} received, signed on paper")
+        return
     acted(config, beside.attach(config.session, case_id, file, note, person, key), f"{file.name} attached")
 
 

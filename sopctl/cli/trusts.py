@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sopctl import bootstrap, history, people, signing
+from sopctl import bootstrap, certificates, history, people, signing
 from sopctl.cli.common import Settings, settings, with_json
 from sopctl.errors import ExitCode
 from sopctl.models import Person, to_json
@@ -112,7 +112,32 @@ def _edited(config: Settings, done: people.Edited) -> None:
 
 @trust.command()
 @click.argument("person_id", metavar="PERSON")
-@click.option("--key", "mark", metavar="FINGERPRINT", help="SHA256:… as `trust verify` shows it (default: every key).")
+@click.argument("file", metavar="CERTIFICATE", type=FILE)
+@click.option("--days", type=DAYS, default=366, show_default=True, help="How long it holds here.")
+@with_json
+@settings
+def certificate(config: Settings, person_id: str, file: Path, days: int) -> None:
+    """Let a person sign papers with this certificate (PEM or DER)."""
+    _edited(config, certificates.pin(config.session.site, person_id, file, days))
+
+
+@trust.command()
+@click.argument("file", metavar="FILE", type=FILE)
+@with_json
+@settings
+def anchor(config: Settings, file: Path) -> None:
+    """Name the CA (PEM) that certificates of officials must lead to."""
+    _edited(config, certificates.add_anchors(config.session.site, file))
+
+
+@trust.command()
+@click.argument("person_id", metavar="PERSON")
+@click.option(
+    "--key",
+    "mark",
+    metavar="FINGERPRINT",
+    help="SHA256:… as `trust verify` shows it, or sha256:… of a certificate (default: all).",
+)
 @click.option("--from", "since", metavar="TIME", help="Nothing received from then on counts (default: now).")
 @with_json
 @settings
@@ -221,7 +246,6 @@ def _roles(person: Person) -> str:
 
 
 def _keys(person: Person) -> str:
-    return ", ".join(
-        signing.fingerprint(key.key) + (f" (revoked from {key.revoked} on)" if key.revoked else "")
-        for key in person.keys
-    )
+    held = [(signing.fingerprint(key.key), key.revoked) for key in person.keys]
+    held += [(one.sha256, one.revoked) for one in person.certificates]
+    return ", ".join(mark + (f" (revoked from {revoked} on)" if revoked else "") for mark, revoked in held)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from sopctl import case_forms, forms, fsio, indonesian, overview, paper, today
+from sopctl import case_forms, forms, fsio, indonesian, overview, paper, papers, today
 from sopctl.cli.cases import case
-from sopctl.cli.common import Settings, settings, with_json
+from sopctl.cli.common import Settings, late, settings, verdict, with_json
 from sopctl.errors import UsageError
 from sopctl.models import Json
 from sopctl.output import STATE_COLOUR, Output, dropped_line, duration, kept_line
@@ -119,10 +119,33 @@ def _time_left(seconds: int) -> str:
     type=click.Path(path_type=Path),
     help="File to write: a page (.html) or a PDF (.pdf).",
 )
+@click.option(
+    "--approve", is_flag=True, help="The paper of the step that is due, saying yes, for its official to sign."
+)
+@click.option("--reject", is_flag=True, help="The same, saying no.")
+@click.option("--due", is_flag=True, help="The same, of a step where nothing is decided (dispose, inform, receive).")
+@click.option("--reason", default="", help="Why, as it stands on the paper to be signed (with --due: a note).")
+@click.option("--for", "official", metavar="PERSON", help="Who signs the paper (default: who alone holds the role).")
+@late
 @with_json
 @settings
-def print_(config: Settings, case_id: str, target: Path) -> None:
-    """Write the case's request form as it stands, to be printed."""
+def print_(
+    config: Settings,
+    case_id: str,
+    target: Path,
+    approve: bool,
+    reject: bool,
+    due: bool,
+    reason: str,
+    official: str | None,
+) -> None:
+    """Write the case's request form as it stands, or the paper of the step that is due, for an official to sign as PDF."""
+    if approve or reject or due:
+        approval = None if due and not (approve or reject) else verdict(approve, reject)
+        _print_paper(config, papers.print_paper(config.session, case_id, approval, reason, official), target)
+        return
+    if reason or official:
+        raise UsageError("nothing is said that could be signed", where="--approve/--reject/--due", hint="Say which.")
     config.session.reading = True
     written = _write_forms(config, case_id, target)
 
@@ -131,6 +154,25 @@ def print_(config: Settings, case_id: str, target: Path) -> None:
             output.line(f"written: {path}")
 
     config.output.result({"case": case_id, "forms": [str(path) for path in written]}, render)
+
+
+def _print_paper(config: Settings, printed: papers.Printed, target: Path) -> None:
+    fsio.write_atomic(target, printed.pdf)
+    value = {
+        "case": printed.case,
+        "paper": str(target),
+        "sha256": printed.digest,
+        "document": printed.name,
+        "person": printed.person,
+        "until": printed.until,
+    }
+
+    def render(output: Output) -> None:
+        output.line(f"written: {target}, {printed.name} for {printed.person} to sign", "bold")
+        output.line(f"  sign it as PDF, add nothing else; good until {printed.until}")
+        output.line(f"  then: sopctl case attach {printed.case} SIGNED.pdf")
+
+    config.output.result(value, render)
 
 
 def _write_forms(config: Settings, case_id: str, target: Path) -> list[Path]:

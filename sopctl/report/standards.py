@@ -83,7 +83,10 @@ CONTROLS = (
         NIST,
         "AU-10",
         ("Nirsangkal", "Non-repudiation"),
-        ("Tanda tangan SSH pada setiap dokumen dan rekaman", "An SSH signature on each document and record"),
+        (
+            "Tanda tangan SSH, atau PDF yang ditandatangani, pada setiap dokumen; tanda tangan SSH pada setiap rekaman",
+            "An SSH signature or a signed PDF on each document, an SSH signature on each record",
+        ),
         "records.html",
     ),
     Control(

@@ -38,6 +38,7 @@ demo | test)
         need git git
         need jq jq
         need openssl openssl
+        need pdfdetach poppler-utils
         need setcap libcap2-bin
         need mkfs.btrfs btrfs-progs
         need systemd-analyze systemd

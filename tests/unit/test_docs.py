@@ -290,7 +290,7 @@ def test_every_kind_of_ledger_line_is_documented() -> None:
 
 
 def test_late_limits_and_specification_are_documented() -> None:
-    late = {key for key in literal_keys(session.Session.file) if key != "late"}
+    late = {key for key in literal_keys(session.Session.timed) if key != "late"}
     assert late == {"since", "until", "seconds", "reason"}
     assert not [key for key in late if f"`late.{key}`" not in DOCUMENTS]
     assert not [key for key in SPECIFIED if f"`{key}`" not in DOCUMENTS]
