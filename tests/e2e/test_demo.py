@@ -181,6 +181,7 @@ def test_story_as_ordinary_user_in_a_deep_folder(open_folder: Path) -> None:
     assert Path(telling.place.home).is_relative_to(telling.folder)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="the demo as root needs root")
 def test_story_as_root_in_a_folder_closed_to_others(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
@@ -207,6 +208,7 @@ def test_stop_where_no_demo_is(tmp_path: Path) -> None:
     assert "no demo was made here" in done.stderr
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_stops_its_servers_and_begins_afresh(tmp_path: Path, number: signal.Signals) -> None:
     folder = tmp_path / "demo-site"

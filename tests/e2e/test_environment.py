@@ -71,6 +71,7 @@ def test_from_cron(again: SiteBuilder) -> None:
     backed_up(again, again.run("schedule", "run", "--dataset", "antrean", as_="pelaksana", check=False, cwd=Path("/")))
 
 
+@pytest.mark.part(10)
 @pytest.mark.parametrize(
     "locale",
     [
@@ -104,6 +105,7 @@ def test_words_that_the_locale_cannot_decode(again: SiteBuilder) -> None:
     one_line_error(done, 2, "locale", "LC_ALL=C.UTF-8")
 
 
+@pytest.mark.long
 def test_from_a_deep_folder(tmp_path: Path) -> None:
     """Control sockets and the gate's socket do not grow with the site's path."""
     deep = tmp_path
@@ -115,6 +117,7 @@ def test_from_a_deep_folder(tmp_path: Path) -> None:
     restored(site)
 
 
+@pytest.mark.long
 def test_with_a_site_found_by_walking_up(again: SiteBuilder) -> None:
     """And ``--json``: progress goes to stderr, stdout is one JSON value."""
     below = again.root / "register/datasets"

@@ -61,6 +61,7 @@ def in_zone(folder: Path, zone: str) -> SiteBuilder:
     return site
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(("zone", "hour"), [("Asia/Jakarta", 17), ("Asia/Makassar", 16)])
 def test_one_backup_for_each_month(tmp_path: Path, zone: str, hour: int) -> None:
     """A minute apart, in the last night: each serves the month on the wall's calendar, and neither is done twice."""

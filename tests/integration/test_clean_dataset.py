@@ -19,6 +19,9 @@ from tests.integration.test_restore_dataset import CASE, Json, Restore, failed
 SITE = str(uuid.uuid4())
 
 
+pytestmark = pytest.mark.part(2)
+
+
 def granted(name: str, args: Json, operation: str, check: bool = False) -> Json:
     """Run a module with the grant of this site; a check needs none."""
     grant = {} if check else {"grant": {**grant_for(operation, args), "site": SITE}}

@@ -25,6 +25,8 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.path_engine import 
 
 from tests.integration.sop_fixtures import dataset_for
 
+pytestmark = pytest.mark.part(2)
+
 CASE = "RST-2026-0001"
 TRACED = {module.__file__ for module in (exchange, ownership, path_engine, removal, files, sqlite)}
 MODE = 0o2750

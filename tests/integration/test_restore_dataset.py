@@ -16,6 +16,8 @@ import pytest
 from tests.integration.module_process import finish, grant_for, run_module, start_module
 from tests.integration.sop_fixtures import dataset_for, make_database, vault_at
 
+pytestmark = pytest.mark.part(2)
+
 Json = dict[str, Any]
 CASE = "RST-2026-0001"
 

@@ -28,9 +28,10 @@ from tests.integration.test_service_state import SYSTEMCTL
 
 Json = dict[str, Any]
 host = fast_host
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="the switch lies in /var/lib/sop; run as root, as on a server"
-)
+pytestmark = [
+    pytest.mark.part(2),
+    pytest.mark.skipif(os.geteuid() != 0, reason="the switch lies in /var/lib/sop; run as root, as on a server"),
+]
 
 
 # --- in place: there is no old data -----------------------------------------------------------------------------------
