@@ -12,12 +12,14 @@ import secrets
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.checks import run_error
 from tests.e2e.wheels import built, outside_path
+from tests.integration.pg_cluster import Cluster, bin_dirs, running
 from tests.support.page_shell import PageShell
 from tests.support.site_builder import LOCAL, SiteBuilder
 
@@ -43,8 +45,11 @@ def as_machine(identity: Path) -> list[str]:
 class Fire:
     """A site with its own backup in the vault, before and after its controller is lost."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cluster: Cluster) -> None:
         self.folder = folder
+        self.cluster = cluster
+        cluster.sql("CREATE DATABASE simpeg")
+        cluster.sql("CREATE TABLE pegawai AS SELECT n AS id FROM generate_series(1, 200) n", "simpeg")  # ROWS
         self.database = folder / "data/antrean.db"
         self.medium = folder / "medium"
         self.medium.mkdir()
@@ -70,8 +75,6 @@ class Fire:
             "admin01 db01": "admin01 srv01",
             "/db01": "/srv01",
             "servers/admin01.yml": "servers/admin01.yml register/servers/srv01.yml",
-            "sop-dataset=simpeg": "sop-dataset=antrean",
-            "dump.pgdump": "dump.sqlite",
         }
 
     def shell(self, page: str, steps: tuple[str, ...], machine: int, env: dict[str, str], keep: str) -> PageShell:
@@ -88,11 +91,14 @@ class Fire:
         for server in ("admin01", "srv01"):
             site.server(server, inventory=LOCAL, machine_id=old)
         site.dataset("antrean", engine="sqlite", server="srv01", path=str(self.database))
+        site.dataset(
+            "simpeg", engine="postgresql", server="srv01", database="simpeg", connection=self.cluster.connection
+        )
         site.dataset("situs", engine="files", server="admin01", path=str(site.root))
         site.schedule(sign_as=None)
         site.sign_register()
         site.run("schedule", "sign", as_="kabid")
-        site.run("schedule", "run", "--dataset", "antrean", as_="pelaksana")
+        site.run("schedule", "run", "--dataset", "antrean", "--dataset", "simpeg", as_="pelaksana")
         shell.run("first backup")
         keys = ("settings", "recovery", *map(str, range(8)))
         self.words |= {"VAULT=/srv/vault ": f"VAULT={site.vault} ", '"db01 file01"': '"admin01 srv01"'}
@@ -122,14 +128,20 @@ class Fire:
         with sqlite3.connect(self.database) as connection:
             connection.execute("DELETE FROM antrean WHERE nomor > 6")
         connection.close()
+        self.cluster.sql("DELETE FROM pegawai WHERE id > 6", "simpeg")
+
+    def employees(self, database: str = "simpeg") -> int:
+        return int(self.cluster.sql("SELECT count(*) FROM pegawai", database))
 
 
 @pytest.fixture(scope="module")
-def fire(tmp_path_factory: pytest.TempPathFactory) -> Fire:
-    made = Fire(tmp_path_factory.mktemp("fire"))
-    made.live()
-    made.burn()
-    return made
+def fire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fire]:
+    found = bin_dirs()
+    with running(found[sorted(found)[0]], 41000 + os.getpid() % 4000) as cluster:
+        made = Fire(tmp_path_factory.mktemp("fire"), cluster)
+        made.live()
+        made.burn()
+        yield made
 
 
 def test_the_page(fire: Fire) -> None:
@@ -158,7 +170,11 @@ def test_the_page(fire: Fire) -> None:
     assert not [item for item in doctor if item["state"] == "bad"], doctor
     assert site.run_json("record", "verify")["findings"] == []
     listed = site.run_json("vault", "list")
-    assert {(item["dataset"], item["verified"]) for item in listed} == {("antrean", True), ("situs", True)}
+    assert {(item["dataset"], item["verified"]) for item in listed} == {
+        ("antrean", True),
+        ("simpeg", True),
+        ("situs", True),
+    }
 
     # the number of the case that was lost: the server knows another one by it
     again = site.approved("antrean")
@@ -166,12 +182,27 @@ def test_the_page(fire: Fire) -> None:
     refused = site.run("case", "execute", again, as_="pelaksana", check=False)
     run_error(refused, 20, "in a run that the site's ledger does not name", "request it anew")
     assert rows(fire.database) == 6
-    case = site.approved("antrean")
+    case = site.approved("antrean", "simpeg")
     assert site.run_json("case", "execute", case, as_="pelaksana")["result"] == "berhasil"
-    assert rows(fire.database) == ROWS
+    assert (rows(fire.database), fire.employees()) == (ROWS, ROWS)
     assert site.run_json("record", "verify")["findings"] == []
 
     shell.run("by hand")
     work = Path(shell.variable("WORK"))
-    assert rows(work / "simpeg.pgdump") == ROWS
+    cluster = fire.cluster
+    cluster.sql("CREATE DATABASE byhand")
+    asked = [
+        f"{cluster.bin_dir}/pg_restore",
+        "-h",
+        str(cluster.path),
+        "-p",
+        str(cluster.port),
+        "-U",
+        "dba",
+        "-d",
+        "byhand",
+    ]
+    with (work / "simpeg.pgdump").open("rb") as dump:
+        subprocess.run(asked, stdin=dump, check=True, user=cluster.os_user, cwd="/", env={"PATH": "/usr/bin:/bin"})
+    assert fire.employees("byhand") == ROWS
     shutil.rmtree(work)
