@@ -67,7 +67,7 @@ test-long: deps venv pyc lab ## the matrices of which `make test` takes a part: 
 	SOPTEST_WHOLE=1 pytest -m "(long or part) and lab" tests --ignore tests/bench $(PYTEST)
 
 molecule: deps venv pyc lab ## the molecule scenario of each role, in the lab
-	pytest tests/e2e/test_molecule.py $(PYTEST)
+	SOPTEST_WHOLE=1 pytest tests/e2e/test_molecule.py $(PYTEST)
 
 lab: deps venv ## start the lab: Debian hosts as podman containers
 	@$(LAB) up --install

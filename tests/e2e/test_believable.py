@@ -74,6 +74,7 @@ def test_one_of_one_hosts_does_not_answer(lab: Lab, site: SiteBuilder) -> None:
     assert snapshots(lab, site) == []
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_one_of_two_hosts_does_not_answer(lab: Lab, site: SiteBuilder, personnel: Callable[[], None]) -> None:
     """What could be done is done and proven; the run says which part was not, and does not pass for a success."""
@@ -86,6 +87,7 @@ def test_one_of_two_hosts_does_not_answer(lab: Lab, site: SiteBuilder, personnel
     all_verified(site)
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_a_service_host_that_does_not_answer(lab: Lab, site: SiteBuilder, personnel: Callable[[], None]) -> None:
     """Its dead man's switch cannot be armed, so nothing is stopped: the old data stays live, and it is run again."""

@@ -163,6 +163,7 @@ WAYS: dict[str, Callable[[Desk], str]] = {
 SILENT = {"async", "--tags", "--start-at-task in a role", "grant in extra-vars", "no case"}
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("way", WAYS)
 def test_by_hand(way: str, desk: Desk) -> None:
     said = WAYS[way](desk)
@@ -181,6 +182,7 @@ MODULES = [
 ]
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize(
     ("module", "state"), MODULES, ids=[f"{module} {state or ''}".strip() for module, state in MODULES]
 )

@@ -284,6 +284,7 @@ def own_inventory(office: Office) -> str:
     return "/tmp/inventory.json"
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("words", BY_HAND, ids=" ".join)
 def test_ansible_by_hand_has_no_key(words: list[str], office: Office, own_inventory: str) -> None:
     before = office.host_state()

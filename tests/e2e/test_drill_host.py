@@ -161,6 +161,8 @@ def test_a_drill_host_that_does_not_answer_is_told(site: SiteBuilder, lab: Lab, 
 def test_the_plan_is_held_to_the_register(site: SiteBuilder, tmp_path: Path) -> None:
     site.edit("sop.yml", f"  drill: {DRILL}", "  drill: db09")
     try:
-        one_line_error(site.run("case", "list", check=False), 2, "sop.yml:policy.drill", "'db09' is not in the asset")
+        one_line_error(
+            site.run("case", "list", check=False), 2, "sop.yml:", ":policy.drill", "'db09' is not in the asset"
+        )
     finally:
         site.edit("sop.yml", "  drill: db09", f"  drill: {DRILL}")

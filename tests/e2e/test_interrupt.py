@@ -82,6 +82,7 @@ def whole(lab: Lab, *, new: bool) -> None:
 # --- Ctrl-C ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_first_interrupt_lets_the_running_step_end(lab: Lab, make_site: Callable[..., SiteBuilder]) -> None:
     """During a backup: the step that runs ends, nothing more begins, the record is sealed, the next run completes it."""
     fresh = make_site("simpeg", "berkas", quick=True)
@@ -100,6 +101,7 @@ def test_first_interrupt_lets_the_running_step_end(lab: Lab, make_site: Callable
     assert len(snapshots(lab, fresh)) == 4, "each dataset has one dump and one manifest; none was stored twice"
 
 
+@pytest.mark.long
 def test_second_interrupt_stops_at_once(lab: Lab, make_site: Callable[..., SiteBuilder]) -> None:
     fresh = make_site("simpeg", quick=True)
     running = Running(fresh.start("schedule", "run", "--due", "--json", as_="pelaksana"))
@@ -171,6 +173,7 @@ def taken_over(site: SiteBuilder, case: str, running: Running) -> None:
     one_line_error(again, 2, f"no lock of {case} is stale")
 
 
+@pytest.mark.long
 def test_scenario_12_kill_while_staging(lab: Lab, site: SiteBuilder, case: str) -> None:
     running = execute(site, case)
     running.until("Stage each dataset")
@@ -206,6 +209,7 @@ def test_what_killed_runs_left_is_told(site: SiteBuilder) -> None:
     assert "broke off before its record was sealed" in done.stdout
 
 
+@pytest.mark.long
 def test_killed_scheduled_run_needs_nobody(lab: Lab, make_site: Callable[..., SiteBuilder]) -> None:
     """A backup that is killed while it dumps: nothing of it counts, and the next run goes on with its case by itself."""
     fresh = make_site("simpeg", quick=True)

@@ -252,6 +252,7 @@ ATTACKS: dict[Callable[[CaseSite], None], tuple[str, ...]] = {
 }
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
 def test_scenario_02_refused_without_a_connection(
     case: CaseSite, listening: Callable[[], dict[str, int]], attack: Callable[[CaseSite], None]

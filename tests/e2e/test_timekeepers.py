@@ -25,7 +25,7 @@ from tests.lab.hosts import Lab
 from tests.lab.site import lab_site
 from tests.support.public_python import public_python
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]  # six minutes, for they make hosts of their own
 DATASETS = ("simpeg", "perizinan", "arsip", "berkas", "antrean")
 KEY = "/root/.ssh/id_ed25519"
 SIGNER = "/root/.ssh/jadwal"

@@ -187,7 +187,7 @@ def go_on(copy: CaseSite, words: list[str], capsys: pytest.CaptureFixture[str]) 
         assert code in {2, 10}, f"{where}: {capsys.readouterr().err}"
 
 
-@pytest.mark.part(4)
+@pytest.mark.part(12)
 @pytest.mark.parametrize("name", SCENES)
 def test_killed_between_two_writes(
     name: str, site: CaseSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]

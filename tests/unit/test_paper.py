@@ -60,6 +60,7 @@ def words(form: Form) -> list[str]:
     return [found for piece in pieces if (found := re.sub(r"[\s\u00ad-]", "", piece))]
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("change", [lambda form: form, many], ids=["one row", "200 rows, long names"])
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
 def test_all_of_the_page_is_on_the_paper_and_nothing_is_cut(form: Form, change: object) -> None:
@@ -83,6 +84,7 @@ def test_all_of_the_page_is_on_the_paper_and_nothing_is_cut(form: Form, change: 
             assert bottom >= 5 * MILLIMETRE and top <= height - margin, letters.get_text_bounded(*box)
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
 def test_the_archive_can_keep_it(form: Form) -> None:
     """What ISO 19005-3 asks for, as far as it can be seen without its validator (veraPDF is in no registry that we have):
