@@ -16,7 +16,7 @@ from tests.lab.hosts import Lab
 from tests.lab.site import described
 from tests.support.site_builder import SiteBuilder
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 DRILL = "db03"
 HOMES = {"simpeg": "db01", "perizinan": "db02", "berkas": "file01", "antrean": "file01"}
 PROGRAMS = "/usr/lib/postgresql/15/bin"

@@ -20,7 +20,7 @@ def test_every_role_has_a_scenario() -> None:
 
 
 @pytest.mark.lab
-@pytest.mark.part(2)
+@pytest.mark.part(3)
 @pytest.mark.parametrize("role", ROLES)
 def test_scenario(role: str, lab: Lab, tmp_path: Path, alone: None) -> None:
     lab.generate(16)

@@ -139,6 +139,7 @@ def test_a_copy_that_is_there_already_is_not_replaced(story: Story) -> None:
     assert not [path.name for path in story.data.iterdir() if "__" in path.name]
 
 
+@pytest.mark.long
 def test_two_datasets_on_another_server(story: Story) -> None:
     queue, tree = story.data / "lain.db", story.data / "berkas-lain"
     words = ["--to", f"antrean=srv02:{queue}", "--to", f"berkas=srv02:{tree}"]
@@ -156,6 +157,7 @@ def test_two_datasets_on_another_server(story: Story) -> None:
     assert story.now() == story.live
 
 
+@pytest.mark.long
 def test_executed_once_more_it_changes_nothing(tmp_path: Path, interrupted: Callable[[SiteBuilder, str], None]) -> None:
     """The run was killed before its document was filed: its execution is still due, finds its copy, and is filed."""
     site = make_local_site(tmp_path)

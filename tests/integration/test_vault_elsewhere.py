@@ -22,6 +22,7 @@ from tests.integration.test_vault_maintenance import Vaulted
 from tests.support.witness_host import keygen
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace of its own needs root"),
     pytest.mark.skipif(shutil.which("sshd", path="/usr/sbin") is None, reason="no sshd; make deps installs one"),
 ]

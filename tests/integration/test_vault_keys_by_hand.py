@@ -14,6 +14,7 @@ import pytest
 from tests.support.page_shell import PageShell
 from tests.support.site_builder import SiteBuilder
 
+pytestmark = pytest.mark.long
 PAGE = "how-to/vault-keys.md"
 SERVERS = ("srv01", "srv02")
 #: what the page's blocks do, in their order

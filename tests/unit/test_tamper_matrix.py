@@ -73,7 +73,7 @@ def test_every_class_of_byte_of_every_kind_of_file(filled: CaseSite) -> None:
     for path in sorted(one for one in bag.rglob("*") if one.is_file()):
         data = path.read_bytes()
         name = str(path.relative_to(bag))
-        spread = sorted({0, len(data) - 1, *(dice.randrange(len(data)) for _ in range(PLACES // stride(4)))})
+        spread = sorted({0, len(data) - 1, *(dice.randrange(len(data)) for _ in range(PLACES // stride(10)))})
         for at in spread:
             path.write_bytes(data[:at] + bytes([data[at] ^ (1 << (at % 8))]) + data[at + 1 :])
             findings, _ = audit.verify(session, filled.root / "archive", [bag.name], digest=None)
@@ -83,7 +83,7 @@ def test_every_class_of_byte_of_every_kind_of_file(filled: CaseSite) -> None:
                 missed.append((name, at, [str(one) for one in findings]))
         path.write_bytes(data)
     assert missed == []
-    assert done > 2000 // stride(4)
+    assert done > 2000 // stride(10)
     assert look(filled) == []
 
 
