@@ -154,6 +154,7 @@ def ordinary() -> Iterator[str]:
     subprocess.run(["userdel", "--remove", USER], capture_output=True, check=False)
 
 
+@pytest.mark.long
 def test_as_an_ordinary_user(ordinary: str) -> None:
     """Neither sopctl nor its modules need root where the data is the user's own."""
     home = Path(pwd.getpwnam(ordinary).pw_dir)

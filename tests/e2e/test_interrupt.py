@@ -118,6 +118,7 @@ def test_second_interrupt_stops_at_once(lab: Lab, make_site: Callable[..., SiteB
     assert all(not row["due"] for row in fresh.run_json("schedule", "status"))
 
 
+@pytest.mark.long
 def test_interrupt_while_staging_leaves_the_old_data(lab: Lab, site: SiteBuilder, case: str) -> None:
     running = execute(site, case)
     running.until("Stage each dataset")

@@ -12,6 +12,8 @@ import pytest
 from tests.support.agencies import Story
 from tests.support.site_builder import SiteBuilder
 
+pytestmark = pytest.mark.long
+
 Json = dict[str, Any]
 
 

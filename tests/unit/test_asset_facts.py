@@ -290,3 +290,17 @@ def query() -> Iterator[str]:
 def test_the_query_reads_only(query: str) -> None:
     assert query.startswith("SELECT ")
     assert ";" not in query
+
+
+def test_the_switch_of_a_restore_is_no_fact() -> None:
+    """It is there for minutes; a scan meanwhile would tell of a change, and the next one of another."""
+    host = RecordedHost("debian-12-postgresql")
+    [command] = [name for name in host.said["programs"] if name.startswith("systemctl list-unit-files")]
+    before = gather(host)["services"]
+    code, out, err = host.said["programs"][command]
+    host.said["programs"][command] = [
+        code,
+        f"{out}sop-settle-RST-2026-0004-d6bef439-boot.service enabled enabled\n",
+        err,
+    ]
+    assert gather(host)["services"] == before
