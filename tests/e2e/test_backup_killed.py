@@ -22,7 +22,7 @@ from tests.e2e.strikes import Strike, striking
 from tests.lab.hosts import Lab
 from tests.support.site_builder import SiteBuilder
 
-pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("alone")]
+pytestmark = [pytest.mark.long, pytest.mark.lab, pytest.mark.usefixtures("alone")]
 
 MB = 40
 HOSTS = {"simpeg": "db01", "perizinan": "db02", "berkas": "file01"}

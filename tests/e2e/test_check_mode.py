@@ -14,7 +14,7 @@ from tests.e2e.checks import vault_files
 from tests.lab.hosts import Lab
 from tests.support.site_builder import SiteBuilder
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.long, pytest.mark.lab]
 
 HOSTS = ("db01", "web01", "file01")
 PLACES = "/srv /var/lib/sop /run/sop /etc /usr/local /root /home /opt"

@@ -175,6 +175,7 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.long
 def test_story_as_ordinary_user_in_a_deep_folder(open_folder: Path) -> None:
     telling = tell(open_folder / DEEP / "demo-site", open_folder, NOBODY if os.geteuid() == 0 else None)
     check_story(telling)

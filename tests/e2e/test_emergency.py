@@ -138,6 +138,7 @@ def delegate(site: SiteBuilder, person: str, days: int, *, acting_for: str = "ka
     site.sign_trust()
 
 
+@pytest.mark.long
 def test_a_plh_decides_while_the_holder_is_away(site: SiteBuilder) -> None:
     """For their days alone; case and form call them Plh."""
     case = requested(site, "restore", "antrean")
@@ -157,6 +158,7 @@ def test_a_plh_decides_while_the_holder_is_away(site: SiteBuilder) -> None:
     all_verified(site)
 
 
+@pytest.mark.long
 def test_a_plh_is_also_whom_they_stand_in_for(site: SiteBuilder) -> None:
     """The operator as the Kabid's delegate decides on nothing that the operator does; nor does the Kabid execute."""
     until = (datetime.now(UTC) + timedelta(days=5)).strftime(STAMP)

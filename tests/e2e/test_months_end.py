@@ -20,6 +20,8 @@ from tests.e2e.local import refused, untouched
 from tests.support import later
 from tests.support.site_builder import STAMP, SiteBuilder
 
+pytestmark = pytest.mark.long
+
 DUE = ("schedule", "run", "--due")
 
 

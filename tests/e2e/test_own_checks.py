@@ -15,6 +15,8 @@ from tests.e2e.checks import record_json
 from tests.e2e.conftest import proven_by_reading
 from tests.support.site_builder import SiteBuilder
 
+pytestmark = pytest.mark.long
+
 NUMBERED = {"name": "setiap tamu bernomor", "query": "SELECT count(*) FROM antrean WHERE nomor IS NULL", "expect": "0"}
 FILLED = {"name": "ada isinya", "query": "SELECT count(*) > 0 FROM antrean", "expect": "1"}
 

@@ -22,6 +22,8 @@ from tests.integration.sop_fixtures import noise
 from tests.lab.hosts import Lab
 from tests.support.site_builder import SiteBuilder
 
+pytestmark = pytest.mark.long
+
 Json = dict[str, Any]
 SIZE = 24_000_000
 SECONDS = 8  # that the vault takes for them

@@ -23,7 +23,10 @@ from tests.integration.pg_cluster import Cluster, bin_dirs, running
 from tests.support.page_shell import PageShell
 from tests.support.site_builder import LOCAL, SiteBuilder
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="another machine-id needs a mount namespace, so root")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(os.geteuid() != 0, reason="another machine-id needs a mount namespace, so root"),
+]
 
 STEPS = ("links", "first backup", "machine", "password", "find", "restore", "secrets", "identity", "look", "by hand")
 ROWS = 200

@@ -56,9 +56,9 @@ def test_1_all_hosts_twice(site: SiteBuilder) -> None:
     assert first["silent"] == {} and first["record"]
     again = scan(site)
     assert (again["changes"], again["record"]) == ({}, None)
-    servers = {row["id"]: row for row in site.run_json("asset", "list")}
-    assert {name for name in HOSTS if servers[name]["facts"]["system"]["name"].startswith("Debian")} == HOSTS
-    engines = {name: {one["engine"] for one in row["facts"]["databases"]} for name, row in servers.items()}
+    servers = {row["server"]["id"]: row["facts"]["facts"] for row in site.run_json("asset", "list")}
+    assert {name for name in HOSTS if servers[name]["system"]["name"].startswith("Debian")} == HOSTS
+    engines = {name: {one["engine"] for one in row["databases"]} for name, row in servers.items()}
     assert engines["db01"] == {"postgresql"} and engines["db02"] == {"mariadb"} and engines["vault01"] == set()
 
 

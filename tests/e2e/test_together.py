@@ -64,6 +64,7 @@ def test_both_are_new(lab: Lab, site: SiteBuilder, case: str) -> None:
     assert phases == [phase for phase in ("armed", "ready", "committed", "disarmed") for _ in range(3)]
 
 
+@pytest.mark.long
 def test_one_that_cannot_be_swapped_keeps_the_other_old(lab: Lab, site: SiteBuilder, case: str) -> None:
     """Somebody has the queue's database open: nobody's data is exchanged, and the form says so for both."""
     lab.exec("file01", f"systemd-run --quiet --unit pembaca sh -c 'exec 9<>{DATABASE}; sleep 300'")
@@ -79,6 +80,7 @@ def test_one_that_cannot_be_swapped_keeps_the_other_old(lab: Lab, site: SiteBuil
     all_verified(site)
 
 
+@pytest.mark.long
 def test_in_doubt_waits_for_a_person_and_goes_on_forward(lab: Lab, site: SiteBuilder, case: str) -> None:
     """The controller dies when all hosts have swapped and none was told: no host decides alone, however long it takes."""
     running = Running(site.start("case", "execute", case, "--json", as_="pelaksana"))

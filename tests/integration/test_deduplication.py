@@ -24,6 +24,8 @@ from tests.integration.module_process import run_module
 from tests.integration.pg_cluster import bin_dirs, running
 from tests.integration.sop_fixtures import noise, vault_at
 
+pytestmark = pytest.mark.long
+
 Json = dict[str, Any]
 #: An empty vault with the usual password. A vault draws at its making where pieces end; the three or four that each change
 #: touches weigh a lot in so little data, and a piece may have 8 MB. This one has drawn, so that every run measures the same.

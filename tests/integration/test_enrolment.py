@@ -218,6 +218,7 @@ def test_runs_on_an_enrolled_host(enrolled: Enrolled, tmp_path: Path) -> None:
     assert enrolled.kept() == kept
 
 
+@pytest.mark.long
 def test_finished_execution_is_repeated_only_as_far_as_it_changes_nothing(enrolled: Enrolled) -> None:
     """sopctl died after the last step, before the document was filed: the resume ends well, and can do no harm later."""
     site = enrolled.site
@@ -250,6 +251,7 @@ def drop_execution(site: SiteBuilder, case: str) -> None:
     ledger.write_text("".join(lines[:last]))
 
 
+@pytest.mark.long
 def test_site_with_another_run_key(enrolled: Enrolled, tmp_path: Path) -> None:
     """A key that the host does not know, and none at all: nothing is begun."""
     site = enrolled.site
@@ -272,6 +274,7 @@ def fingerprint_of(host: Host) -> str:
     return told.split()[1]
 
 
+@pytest.mark.long
 def test_run_key_that_may_not_be_used(enrolled: Enrolled) -> None:
     """Told before anything is started."""
     site = enrolled.site

@@ -15,6 +15,8 @@ import pytest
 from tests.support import later
 from tests.support.site_builder import SiteBuilder
 
+pytestmark = pytest.mark.long
+
 Json = dict[str, Any]
 CASE = "RST-2026-0001"
 

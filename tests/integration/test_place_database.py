@@ -14,6 +14,8 @@ from tests.integration.pg_cluster import Cluster
 from tests.integration.sop_fixtures import vault_at
 from tests.integration.test_restore_dataset import failed
 
+pytestmark = pytest.mark.long
+
 pytest_plugins = ["tests.integration.pg_fixtures", "tests.integration.my_fixtures"]
 Json = dict[str, Any]
 Sql = Callable[..., str]

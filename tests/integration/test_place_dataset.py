@@ -15,7 +15,7 @@ from tests.integration.module_process import finish, grant_for, start_module
 from tests.integration.sop_fixtures import noise, tmpfs
 from tests.integration.test_restore_dataset import Restore, failed
 
-pytestmark = pytest.mark.part(2)
+pytestmark = pytest.mark.part(6)
 
 Json = dict[str, Any]
 ENGINES = pytest.mark.parametrize("engine", ["sqlite", "files"])

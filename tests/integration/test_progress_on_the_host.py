@@ -20,7 +20,7 @@ from tests.integration.pg_cluster import Cluster, bin_dirs, running
 from tests.integration.rest_vault import RestVault, rest_vault
 from tests.integration.sop_fixtures import dataset_for, noise
 
-pytestmark = pytest.mark.part(2)
+pytestmark = [pytest.mark.long, pytest.mark.part(2)]
 
 Json = dict[str, Any]
 SIZE = 120_000_000  # restic takes some 80 MB at once, into the packs that it is uploading

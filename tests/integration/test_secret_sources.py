@@ -16,6 +16,8 @@ import pytest
 from tests.e2e.checks import one_line_error
 from tests.support.site_builder import SiteBuilder
 
+pytestmark = pytest.mark.long
+
 VAULT = Path(sys.executable).parent / "ansible-vault"
 COMMAND = ["ansible-vault", "view", "--vault-password-file", "secrets/ansible-vault", "secrets/vault.enc"]
 

@@ -15,6 +15,8 @@ import pytest
 
 from tests.integration.test_vault_maintenance import Vaulted
 
+pytestmark = pytest.mark.long
+
 
 class Copied(Vaulted):
     """A site with a second vault on this machine, with a password of its own."""

@@ -20,6 +20,8 @@ from sopctl.restic import Restic
 from tests.integration.rest_vault import SECRET, rest_vault
 from tests.support.site_builder import SiteBuilder
 
+pytestmark = pytest.mark.long
+
 JUNK = "0" * 64
 
 

@@ -13,6 +13,8 @@ from sopctl import vault
 from sopctl.site import Site
 from tests.integration.test_vault_maintenance import Vaulted
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def three(tmp_path: Path) -> Iterator[Vaulted]:
