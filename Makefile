@@ -47,7 +47,7 @@ lint: deps venv ## ruff, mypy, import-linter, yamllint, ansible-lint (production
 	yamllint --strict .
 	ansible-lint -q
 
-test: ## everything: lint, and all tests with the real labs (45 minutes on two cores)
+test: ## what CI runs: lint, and the tests with the real labs; of the long ones a part (test-long has the rest)
 	@tests/tools/test-all.sh
 
 test-unit: deps venv pyc ## tests/unit

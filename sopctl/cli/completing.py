@@ -56,7 +56,7 @@ def _records(site: Site) -> list[str]:
 def _people(site: Site) -> list[str]:
     """Ids as they stand in the trust; whether it holds is asked when somebody acts."""
     path = site.root / "trust/trust.yml"
-    return re.findall(r"^ *- id: ([a-z0-9-]{2,32})$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return re.findall(r"^ *- id: ([a-z0-9-]{2,32})$", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
 
 
 OFFERED: dict[str, Callable[[Site], list[str]]] = {

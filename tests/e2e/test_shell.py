@@ -125,3 +125,13 @@ def test_alone_outside_of_a_site_it_shows_its_help(story: Story, tmp_path: Path)
 def test_shells_are_here() -> None:
     """Otherwise the tests above would be skipped somewhere, and nobody would notice."""
     assert all(shutil.which(name) for name in ("bash", "fish", "zsh", "mandoc")), "run make deps"
+
+
+def test_a_tab_over_a_trust_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "trust").mkdir()
+    (tmp_path / "sop.yml").touch()
+    (tmp_path / "trust/trust.yml").write_bytes(b"people:\n  - id: kabid\n    jabatan: \xff\n")
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "_SOPCTL_COMPLETE": "bash_complete"}
+    env |= {"COMP_WORDS": "sopctl case decide X --as ka", "COMP_CWORD": "5", "SOPCTL_SITE": str(tmp_path)}
+    done = subprocess.run([f"{BIN}/sopctl"], env=env, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "kabid" in done.stdout and done.stderr == ""

@@ -41,7 +41,7 @@ TEXTS = st.lists(LINES, min_size=1, max_size=6).map("".join)
 
 
 def read(text: str, parser: type) -> Any:
-    """The value, or None with the word "refused"."""
+    """The word "value" and the value, or "refused" and the name of the error."""
     try:
         return "value", yamls._Builder("f").build(yaml.parse(text, Loader=parser))
     except (yaml.YAMLError, ConfigError, ValueError) as error:

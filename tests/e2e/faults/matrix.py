@@ -71,6 +71,7 @@ def runnable() -> list[Cell]:
 #: what `make test` runs: each engine, each kind of fault that the switch is there for, the worst boundaries
 FAST = (
     Cell("postgresql", "swapped", "sopctl_killed"),
+    Cell("postgresql", "staging", "disk_full"),
     Cell("mariadb", "quiesced", "database_killed"),
     Cell("sqlite", "committed", "host_killed"),
     Cell("files", "stopped", "network_cut"),
