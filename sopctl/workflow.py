@@ -93,15 +93,12 @@ def informing(text: str) -> Body:
 
     def body(case: Case, _step: Step) -> Json:
         decided = case.body("decide")
-        rejected = decided.get("decision") == "reject"
-        executed: Json = {} if rejected else case.body("execute")
-        return {
-            "status": "ditolak" if rejected else executed.get("result"),
-            "text": text or decided.get("reason") or "",
-            "to": case.request.get("requester"),
-            "record": executed.get("record"),
-            "record_digest": executed.get("record_digest"),
-        }
+        told = {"text": text or decided.get("reason") or "", "to": case.request.get("requester")}
+        if decided.get("decision") == "reject":  # nothing ran: there is no record to look at
+            return {"status": "ditolak", **told}
+        executed = case.body("execute")
+        bound = {"record": executed.get("record"), "record_digest": executed.get("record_digest")}
+        return {"status": executed.get("result"), **told, **bound}
 
     return body
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.diskominfo.sop.plugins.module_utils import settle, switch_units
+from ansible_collections.diskominfo.sop.plugins.module_utils import settle, switch, switch_units
 
 from tests.e2e.checks import wait_until
 from tests.integration.switch_host import CASE, Host, forget
@@ -144,8 +144,9 @@ def test_a_service_that_runs_keeps_the_swap_away(host: Host) -> None:
 
 
 def test_too_little_time_left_for_a_swap(host: Host) -> None:
-    assert host.to("armed", seconds=1)["changed"]
+    assert host.to("armed", seconds=10)["changed"]
     assert not host.step("service_state", "service.stopped").get("failed")
+    time.sleep(max(0.0, switch.time_left(host.switch.read()) - switch.LEAST_LEFT + 0.1))
     refused = host.step("restore_dataset", "restore.swapped")
     assert "too little time is left" in refused["msg"] or "fired at" in refused["msg"]
     assert wait_until(lambda: host.runs and host.switch.phase == "settled", 20), (
