@@ -29,10 +29,9 @@ RESTIC = f"restic --repository-file {FOLDER}/repository.txt --password-file {FOL
 @dataclass
 class Scheduled:
     """One ``sopctl schedule run --due``, in seconds and megabytes. ``took`` is all of it; ``proof`` (restoring the backup,
-    or reading it) is in it and counted apart, and so are ``ready`` (the vault is there) and ``stored`` (dump and manifest)."""
+    or reading it) is in it and counted apart, and so is ``stored`` (dump and manifest)."""
 
     took: float
-    ready: float
     stored: float
     proof: float
     proven_by: str
@@ -47,7 +46,7 @@ class Scheduled:
     @property
     def around(self) -> float:
         """Starting sopctl and Ansible, reaching the host, signing and filing."""
-        return self.cost - self.ready - self.stored
+        return self.cost - self.stored
 
 
 @contextmanager
@@ -84,7 +83,6 @@ def by_schedule(folder: Path, lab: Lab, subject: Subject, proof: str) -> Schedul
         spent = seconds_of_tasks(site.records[-1])
     return Scheduled(
         took=took,
-        ready=spent["vault_repository"],
         stored=spent["backup_dataset"],
         proof=spent["verify_dataset"],
         proven_by=proof,

@@ -58,7 +58,7 @@ class Size:
 
     def line(self) -> str:
         proof = next((run.proof for run in self.ours if run.proven_by == "restore"), 0.0)
-        parts = "".join(f"{self.of(part):>8.1f}" for part in ("cost", "ready", "stored", "around"))
+        parts = "".join(f"{self.of(part):>8.1f}" for part in ("cost", "stored", "around"))
         bare, borgmatic = median(self.bare), median(self.borgmatic)
         return (
             f"{self.bytes / 1e6:>5.0f} MB{len(self.ours):>5}{parts}{bare:>8.1f}{borgmatic:>10.1f}"
@@ -69,7 +69,7 @@ class Size:
 
 HEADING = (
     "PostgreSQL: seconds of a scheduled backup, its proof apart, beside pg_dump | restic and borgmatic; medians\n"
-    f"{'':<8}{'runs':>5}{'whole':>8}{'vault':>8}{'stored':>8}{'around':>8}{'bare':>8}{'borgmatic':>10}"
+    f"{'':<8}{'runs':>5}{'whole':>8}{'stored':>8}{'around':>8}{'bare':>8}{'borgmatic':>10}"
     f"{'/bare':>8}{'stored/':>8}{'/borgm.':>10}{'proof':>8}{'module':>8}{'restic':>8}"
 )
 

@@ -105,6 +105,30 @@ def failure(result: Json, *words: str) -> None:
     assert "CANARY" not in str(result)
 
 
+def test_first_backup_makes_the_repository_and_no_call_of_restic_is_for_nothing(tmp_path: Path) -> None:
+    """Each call derives its key anew, most of a second: a look, the dump, its manifest."""
+    path = tmp_path / "antrean.db"
+    make_database(path)
+    said = tmp_path / "said"
+    counting = tmp_path / "restic"
+    counting.write_text(f'#!/bin/sh\necho "$*" >> {said}\nexec restic "$@"\n')
+    counting.chmod(0o755)
+    with rest_vault(tmp_path / "rest") as (_server, settings):
+        args: Json = {"case": "BKP-2026-0001", "dataset": dataset_for(path, tmp_path / "state")}
+        args |= {"vault": {**settings, "restic": str(counting)}, "name": "n"}
+        planned = run_module("backup_dataset", {**args, "period": "2026-11"}, None, check=True)
+        assert planned["changed"]
+        assert not list((tmp_path / "rest").rglob("config"))
+        first = run_module("backup_dataset", {**args, "period": "2026-11"}, "backup")["sop_evidence"]
+        said.unlink()
+        second = run_module("backup_dataset", {**args, "period": "2026-12"}, "backup")["sop_evidence"]
+        calls = [line.split("--cacert")[1].split()[1] for line in said.read_text().splitlines()]
+        assert calls == ["snapshots", "backup", "backup"]
+        held = Vault(settings, str(tmp_path / "state")).counted(args["dataset"]["id"])
+        found = [(each.snapshot, each.manifest_snapshot) for each in held]
+        assert found == [(each["snapshot"], each["manifest_snapshot"]) for each in (first, second)]
+
+
 def test_backup_verify_and_nothing_to_do_again(site: Site) -> None:
     before = sorted(str(each) for each in (site.folder / "vault").rglob("*"))
     planned = site.backup(check=True)

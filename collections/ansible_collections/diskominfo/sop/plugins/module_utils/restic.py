@@ -8,6 +8,8 @@ What is stored in a vault and what counts there is decided in ``vault.py``; this
 from __future__ import annotations
 
 import ctypes
+import glob
+import hashlib
 import json
 import os
 import re
@@ -105,6 +107,13 @@ def die_with_parent(parent: int) -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _is_its_digest(path: str) -> bool:
+    """Whether the file is named by its own SHA-256, as all of restic's are."""
+    with suppress(OSError), open(path, "rb") as stream:
+        return hashlib.sha256(stream.read()).hexdigest() == os.path.basename(path)
+    return False
 
 
 class Child:
@@ -305,12 +314,24 @@ class Restic:
             raise
         return Child(self, process, secrets, raw, status)
 
+    @property
+    def _cache_dir(self) -> str:
+        return os.path.join(self._state_dir, "restic-cache")
+
+    def cached_snapshot(self, short: str) -> str:
+        """The id of the one snapshot in the cache that begins with ``short``, its content being what the id says; or ""."""
+        if not re.fullmatch("[0-9a-f]{8,64}", short):
+            return ""
+        pattern = os.path.join(glob.escape(self._cache_dir), "*", "snapshots", short[:2], f"{short}*")
+        found = [path for path in glob.glob(pattern) if _is_its_digest(path)]
+        return os.path.basename(found[0]) if len(found) == 1 else ""
+
     def _global_options(self, secrets: list[SecretFile]) -> list[str]:
         options = ["--no-cache"]
         if self._read_only:
             options.append("--no-lock")
         elif self._cache and re.match(r"(rest|sftp|s3|b2|rclone|swift|azure|gs):", self.repository):
-            options = ["--cache-dir", os.path.join(self._state_dir, "restic-cache")]
+            options = ["--cache-dir", self._cache_dir]
         if self._ca_pem:
             secrets.append(SecretFile(self._ca_pem.encode()))
             options += ["--cacert", secrets[-1].path]

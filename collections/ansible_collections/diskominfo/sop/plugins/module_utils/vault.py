@@ -35,6 +35,7 @@ MANIFEST_SCHEMA = "sop-manifest/v1"
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 64 << 20
 _CHUNK = 1 << 20
+_ID_DIGITS = 64
 _SECOND = timedelta(seconds=1)
 _GO_SPECIAL_MODES = ((1 << 23, stat.S_ISUID), (1 << 22, stat.S_ISGID), (1 << 20, stat.S_ISVTX))
 
@@ -171,9 +172,8 @@ class Vault:
                 child.close()
             self.restic.run(["snapshots", "--json", "--tag", "sop-kind=none"])
         summary = _summary(child)
-        snapshot = self._full_id(summary, tags)
-        tree = next(str(found["tree"]) for found in self._list([snapshot]) if found["id"] == snapshot)
-        return Stored(snapshot, int(summary["total_bytes_processed"]), tree, None)
+        found = self._just_written(str(summary.get("snapshot_id", "")), tags)
+        return Stored(str(found["id"]), int(summary["total_bytes_processed"]), str(found["tree"]), None)
 
     def put_manifest(self, manifest: Json, tags: dict[str, str]) -> str:
         """Store ``manifest`` and return its snapshot id. It is whole before restic starts, so it is stored whole."""
@@ -191,8 +191,15 @@ class Vault:
         return self._full_id(summary, tags)
 
     def _full_id(self, summary: Json, tags: dict[str, str]) -> str:
-        """restic 0.14 reports eight digits of the id; the whole id is looked up and its tags are checked."""
+        """The whole id: each call of restic derives its key anew, most of a second, so the vault is asked only when nothing
+        else tells it. restic 0.14 prints eight digits of it, and keeps what it wrote in its cache."""
         short = str(summary.get("snapshot_id", ""))
+        if len(short) == _ID_DIGITS:
+            return short
+        return self.restic.cached_snapshot(short) or str(self._just_written(short, tags)["id"])
+
+    def _just_written(self, short: str, tags: dict[str, str]) -> Json:
+        """The snapshot whose id begins with ``short``, as the vault lists it, with these tags."""
         wanted = {f"{key}={value}" for key, value in tags.items()}
         found = [
             item
@@ -203,7 +210,7 @@ class Vault:
             raise SopError(
                 f"vault {self.label}: the snapshot just written ({short or 'no id'}) is not found; run again"
             )
-        return str(found[0]["id"])
+        return found[0]
 
     # -- reading ------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ description:
   - Streams the engine's dump straight into restic, with no temporary file, and then writes its manifest.
   - A dump counts only when its manifest was written after it, so a run that is killed leaves nothing that counts.
   - Does nothing when the vault holds a dump of this dataset and period that counts.
+  - Makes the server's repository where there is none yet.
 author: sopctl contributors (@diskominfo)
 extends_documentation_fragment:
   - diskominfo.sop.sop
@@ -73,6 +74,7 @@ from ansible_collections.diskominfo.sop.plugins.module_utils.host import (
     run_module,
 )
 from ansible_collections.diskominfo.sop.plugins.module_utils.hoststate import utc_now
+from ansible_collections.diskominfo.sop.plugins.module_utils.restic import VaultError
 from ansible_collections.diskominfo.sop.plugins.module_utils.vault import MANIFEST_SCHEMA, Counted
 
 
@@ -122,13 +124,22 @@ def would_back_up(job: Job, version: str) -> Json:
     return {"changed": True, "diff": {"before": "", "after": f"{job.params['name']}\n"}, "sop_evidence": proof}
 
 
+def already(job: Job, dataset: str, period: str) -> list[Counted]:
+    """What counts for the period. A server's first backup makes its repository, but no restore's safety backup does."""
+    try:
+        return job.vault.counted(dataset, period)
+    except VaultError as error:
+        if error.reason != "absent" or is_safety(job):
+            raise
+    if not job.check_mode:  # a check goes before the first real run too
+        job.vault.ensure_repository()
+    return []
+
+
 def work(job: Job) -> Json:
     """Store dump and manifest unless the period has one."""
     dataset, period, name = str(job.dataset["id"]), job.params["period"], job.params["name"]
-    # a check goes before the first real run too, when the vault is still to be made
-    absent = job.check_mode and not job.vault.ensure_repository(create=False)[0]
-    counted = [] if absent else job.vault.counted(dataset, period)
-    counted = [each for each in counted if each.snapshot not in (job.params["passed_over"] or [])]
+    counted = [each for each in already(job, dataset, period) if each.snapshot not in (job.params["passed_over"] or [])]
     if counted and (not is_safety(job) or made_room(job)):
         return reused(job, counted[-1])
     if is_safety(job) and job.switch.read().get("emptied"):
