@@ -28,10 +28,11 @@ deps-demo:
 
 venv: .venv/installed-dev ## make .venv with everything for development
 
+# Its packages are compiled where they lie, as for everybody: Ansible is started without our prefix.
 .venv/installed-%: pyproject.toml
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo "venv: installing into .venv ($*)"
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$(if $(filter dev,$*),dev$(comma))demo]'
+	@env -u PYTHONPYCACHEPREFIX .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$(if $(filter dev,$*),dev$(comma))demo]'
 	@touch $@
 
 comma := ,

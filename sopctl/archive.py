@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import fnmatch
 import hashlib
 import os
 import re
@@ -235,7 +236,18 @@ def _sync_tree(root: Path) -> None:
 
 def list_records(archive_root: Path) -> list[Path]:
     """Every sealed record's directory, by year, month and id."""
-    return sorted(path for path in (archive_root / "records").glob("[0-9]*/[0-9]*/*") if _is_dir(path))
+    months = [month for year in _folders(archive_root / "records", "[0-9]*") for month in _folders(year, "[0-9]*")]
+    return [record for month in months for record in _folders(month)]
+
+
+def _folders(place: Path, pattern: str = "*") -> list[Path]:
+    """The folders in ``place`` by name. Names are compared, not paths: there may be thousands."""
+    try:
+        with os.scandir(place) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+    return [place / name for name in names if fnmatch.fnmatchcase(name, pattern)]
 
 
 def record_path(archive_root: Path, record_id: str) -> Path | None:

@@ -163,6 +163,7 @@ class _Look:
 
     def run(self) -> None:
         names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+        there = set(names)  # a checkpoint for each record: there are thousands
         words: list[str] = []
         good: dict[str, Checkpoint] = {}
         for name in names:
@@ -170,7 +171,7 @@ class _Look:
             if match is None:
                 self.add("broken", name, "stray", "is no checkpoint and no witness's word")
             elif match[3]:
-                if name.removesuffix(".sig") not in names:
+                if name.removesuffix(".sig") not in there:
                     meaning = (
                         "is a signature without its text: a command was killed here, or somebody took the text away"
                     )

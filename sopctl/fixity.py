@@ -11,11 +11,11 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from sopctl.archive import BAGIT_TXT, MANIFEST, MAX_MANIFEST, SIGNATURE, TAG_FILES, TAGMANIFEST, list_records
+from sopctl.archive import BAGIT_TXT, MANIFEST, MAX_MANIFEST, SIGNATURE, TAG_FILES, TAGMANIFEST
 from sopctl.errors import SopctlError
 from sopctl.findings import Finding, Severity
 from sopctl.fsio import read_strict, sha256_file
@@ -23,59 +23,36 @@ from sopctl.fsio import read_strict, sha256_file
 _MANIFEST_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 VerifySignature = Callable[[bytes, bytes], list[str]]
-Digest = Callable[[Path], str]
-#: how many records are looked at at once: hashing leaves the interpreter to others
-WORKERS = min(8, os.cpu_count() or 1)
+Digest = Callable[[str], str]
 
 
 def verify_record(path: Path, verify_signature: VerifySignature, digest: Digest | None = None) -> list[Finding]:
     """Everything wrong with the record at ``path``; empty when it is whole and signed.
 
     ``verify_signature`` gets the tag manifest's bytes and the signature's, and returns what is wrong with them; a
-    SopctlError from it means "could not decide" and becomes an ``unchecked`` finding. With ``digest`` (what takes a file's
-    ``sha256:<hex>``, perhaps from memory) bagit looks at structure only, and reads no file again.
+    SopctlError from it means "could not decide" and becomes an ``unchecked`` finding. ``digest`` takes a file's
+    ``sha256:<hex>``, perhaps from memory; an audit of thousands of records gives one. Without it bagit is asked too.
     """
     return _RecordCheck(path, digest).run(verify_signature)
 
 
-def verify_archive(
-    archive_root: Path,
-    verify_signature: VerifySignature,
-    sealed: Mapping[str, str],
-    digest: Digest | None = None,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> list[Finding]:
-    """All records of an archive, against ``sealed``: record id → tag manifest digest, as the ledger has them.
-
-    Also found: a record that is gone, one the ledger does not know, one that was exchanged for another signed one, and
-    anything in ``records/`` that is not a record.
-    """
-    findings: list[Finding] = []
-    seen: set[str] = set()
-    paths = list_records(archive_root)
-    with ThreadPoolExecutor(WORKERS) as pool:
-        looked = list(
-            _counted(pool.map(lambda path: verify_record(path, verify_signature, digest), paths), len(paths), progress)
-        )
-    for path, found in zip(paths, looked, strict=True):
-        findings += found
-        name = path.name
-        if name in seen:
-            findings.append(Finding("broken", name, "", "record-twice", "the archive holds this record twice"))
-        else:
-            findings += compare_with_ledger(path, sealed)
-        seen.add(name)
-    for name in sorted(set(sealed) - seen):
-        findings.append(Finding("broken", name, "", "record-missing", "the ledger names this record, but it is gone"))
+def compare_archive(archive_root: Path, records: Iterable[Path], sealed: Mapping[str, str]) -> list[Finding]:
+    """What is wrong with an archive besides each of its ``records``, against ``sealed``: record id → tag manifest digest, as
+    the ledger has them. A record that is gone or there twice, and anything in ``records/`` that is not a record."""
+    seen = Counter(path.name for path in records)
+    findings = [
+        Finding("broken", name, "", "record-twice", "the archive holds this record twice")
+        for name, times in seen.items()
+        if times > 1
+    ]
+    findings += gone(set(sealed) - set(seen))
     return findings + list(_strays(archive_root / "records", archive_root))
 
 
-def _counted(
-    results: Iterator[list[Finding]], total: int, progress: Callable[[int, int], None]
-) -> Iterator[list[Finding]]:
-    for number, found in enumerate(results, 1):
-        progress(number, total)
-        yield found
+def gone(records: Iterable[str]) -> list[Finding]:
+    """Each of ``records``, which the ledger names and the archive does not hold."""
+    meaning = "the ledger names this record, but it is gone"
+    return [Finding("broken", name, "", "record-missing", meaning) for name in sorted(records)]
 
 
 def compare_with_ledger(path: Path, sealed: Mapping[str, str]) -> Iterator[Finding]:
@@ -108,7 +85,7 @@ class _RecordCheck:
     """One record, one look."""
 
     def __init__(self, path: Path, digest: Digest | None) -> None:
-        self.path, self.whole, self.digest = path, digest is None, digest or sha256_file
+        self.path, self.alone, self.digest = path, digest is None, digest or sha256_file
         self.findings: list[Finding] = []
 
     def run(self, verify_signature: VerifySignature) -> list[Finding]:
@@ -125,7 +102,7 @@ class _RecordCheck:
             self.compare_digest(name, digest, files)
         self.check_tags(files, payload)
         self.check_signature(files, verify_signature)
-        if not self.findings:
+        if self.alone and not self.findings:
             self.ask_bagit()
         return self.findings
 
@@ -143,22 +120,22 @@ class _RecordCheck:
         """Name → size of each regular file, and the directories; anything else is a finding."""
         files: dict[str, int] = {}
         directories: set[str] = set()
-        waiting = [self.path]
+        waiting = [""]  # folders, as the beginning of the names in them
         while waiting:
+            folder = waiting.pop()
             try:
-                entries = list(os.scandir(waiting[-1]))
+                with os.scandir(self.path / folder) as entries:
+                    found = list(entries)
             except OSError as error:
-                name = os.path.relpath(waiting[-1], self.path)
-                self.add("unchecked", name, "unreadable", f"cannot be read: {error.strerror}")
-                entries = []
-            waiting.pop()
-            for entry in entries:
-                name = os.path.relpath(entry.path, self.path)
+                self.add("unchecked", folder.rstrip("/"), "unreadable", f"cannot be read: {error.strerror}")
+                continue
+            for entry in found:
+                name = folder + entry.name
                 if entry.is_symlink():
                     self.add("broken", name, "link", "is a link: a record holds its files itself")
                 elif entry.is_dir(follow_symlinks=False):
                     directories.add(name)
-                    waiting.append(Path(entry.path))
+                    waiting.append(name + "/")
                 elif entry.is_file(follow_symlinks=False):
                     files[name] = entry.stat(follow_symlinks=False).st_size
                 else:
@@ -202,7 +179,10 @@ class _RecordCheck:
                 self.add("broken", name, "fetch", "a record holds its files itself and fetches none")
             else:
                 self.add("broken", name, "file-extra", "was put into the record after it was sealed")
-        wanted = {parent.as_posix() for name in files for parent in Path(name).parents} | {"data"}
+        wanted = {"data"}
+        for name in files:
+            while (name := name.rpartition("/")[0]) and name not in wanted:
+                wanted.add(name)
         for name in sorted(directories - wanted):
             self.add("broken", name, "directory-extra", "is an empty folder that the record does not have")
         if "data" not in directories:
@@ -212,7 +192,7 @@ class _RecordCheck:
         if name not in files:
             return
         try:
-            actual = self.digest(self.path / name)
+            actual = self.digest(f"{self.path}/{name}")
         except SopctlError as error:
             self.add("unchecked", name, "unreadable", f"cannot be read: {error.message}")
             return
@@ -248,13 +228,13 @@ class _RecordCheck:
             self.add("broken", SIGNATURE, "signature", problem)
 
     def ask_bagit(self) -> None:
-        """A second opinion from another program's reading of the standard."""
+        """A second opinion from another program's reading of the standard. It takes longer than all before it."""
         import bagit
 
         # for good: it is one logger for all threads, and what bagit finds is told as a finding
         logging.getLogger("bagit").disabled = True
         try:
-            bagit.Bag(str(self.path)).validate(completeness_only=not self.whole)
+            bagit.Bag(str(self.path)).validate()
         except bagit.BagError as error:
             self.add("broken", "", "bagit", f"bagit says: {' '.join(str(error).split())}")
         except OSError as error:

@@ -153,14 +153,19 @@ def sha256_bytes(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: Path | str) -> str:
     """``sha256:<hex>`` of a file of any size; a link is refused."""
     digest = hashlib.sha256()
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            _require_regular(os.fstat(stream.fileno()), str(path))
-            while block := stream.read(_CHUNK):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            _require_regular(status, str(path))
+            size = min(status.st_size + 1, _CHUNK)  # an audit asks for very many small files
+            while block := os.read(descriptor, size):
                 digest.update(block)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ConfigError(f"cannot read: {error.strerror}", where=str(path)) from error
     return "sha256:" + digest.hexdigest()
@@ -251,9 +256,12 @@ def _check_json_depth(text: str, where: str) -> None:
             depth -= 1
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def refuse_surrogates(value: object, where: str, key: str = "") -> None:
     if isinstance(value, str):
-        if any("\ud800" <= c <= "\udfff" for c in value):
+        if _SURROGATE.search(value):
             raise ConfigError("holds half a character (a lone surrogate)", where=f"{where}: {key}" if key else where)
     elif isinstance(value, dict):
         for name, inner in value.items():

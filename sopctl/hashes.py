@@ -25,12 +25,17 @@ TICK_NS = 2_000_000_000
 CTIME = 2  # its place among the marks
 
 
+#: what was seen of files, how many were read, and how many were remembered
+Taken = tuple[dict[str, list[object]], int, int]
+
+
 class Hashes:
-    """Digests of an archive's files; safe to use from several threads, which never ask for the same file."""
+    """Digests of an archive's files."""
 
     def __init__(self, archive: Path, state: Path | None) -> None:
         """``state``: where it is remembered; None: nothing is (an auditor's copy, or ``--full``)."""
         self.archive, self.state = archive, state
+        self._within = len(os.fspath(archive)) + 1
         self.known: dict[str, list[object]] = {}
         self.seen: dict[str, list[object]] = {}
         self.read = self.reused = 0
@@ -38,9 +43,13 @@ class Hashes:
         if state is not None:
             self._load(state)
 
-    def digest(self, path: Path) -> str:
-        """``sha256:<hex>`` of a file, from memory when nothing about the file changed. ConfigError when it cannot be read."""
-        name = os.path.relpath(path, self.archive)
+    def digest(self, path: str) -> str:
+        """``sha256:<hex>`` of a file of the archive (``path`` begins with its place), from memory when nothing about the file
+        changed. ConfigError when it cannot be read."""
+        if self.state is None:
+            self.read += 1
+            return fsio.sha256_file(path)
+        name = path[self._within :]
         before = _marks(path)
         known = self.known.get(name)
         if known is not None and before is not None and known[:-1] == before:
@@ -54,6 +63,19 @@ class Hashes:
         if before is not None and settled and before == _marks(path):
             self.seen[name] = [*before, found]
         return found
+
+    def taken(self) -> Taken:
+        """What was seen since this was last asked, to be added to it, or to the one of the process that began this one."""
+        taken = self.seen, self.read, self.reused
+        self.seen, self.read, self.reused = {}, 0, 0
+        return taken
+
+    def add(self, taken: Taken) -> None:
+        """Have seen this too."""
+        seen, read, reused = taken
+        self.seen |= seen
+        self.read += read
+        self.reused += reused
 
     def save(self) -> None:
         """Remember what was seen. ConfigError when it cannot be written."""
@@ -95,10 +117,10 @@ def _seal(key: bytes, archive: Path, data: bytes) -> str:
     return hmac.new(key, str(archive.resolve()).encode() + b"\0" + data, hashlib.sha256).hexdigest()
 
 
-def _marks(path: Path) -> list[int] | None:
+def _marks(path: str) -> list[int] | None:
     """Size, times and inode; ctime is the kernel's, and changes with every write, rename and change of times."""
     try:
-        status = path.lstat()
+        status = os.lstat(path)
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev]

@@ -120,6 +120,8 @@ class Ledger:
                 findings.append(outcome)
             else:
                 lines.append(outcome)
+        if not findings:
+            _HELD[self.path] = _Held(data[: data.rfind(b"\n") + 1], lines)
         findings += self._check_fragments(lines)
         if _fragment(data):
             findings.append(
@@ -278,16 +280,23 @@ class Ledger:
             os.close(descriptor)
 
     def _checked(self, data: bytes) -> list[LedgerLine]:
-        lines = []
-        for outcome in self._walk(data):
+        """The lines, if the chain holds. A command reads its ledger many times: what begins with the very bytes that it has
+        checked before is checked from there on."""
+        held = _HELD.get(self.path)
+        if held is None or not data.startswith(held.data):
+            held = _Held(b"", [])
+        lines = list(held.lines)
+        for outcome in self._walk(data[len(held.data) :], lines[-1] if lines else None):
             if isinstance(outcome, Finding):
                 raise self._broken(outcome.file, outcome.meaning)
             lines.append(outcome)
-        return lines
+        _HELD[self.path] = _Held(data[: data.rfind(b"\n") + 1], lines)
+        return list(lines)
 
-    def _walk(self, data: bytes) -> Iterator[LedgerLine | Finding]:
-        prev, at = NO_LINE, ""
-        for number, raw in enumerate(data.split(b"\n")[:-1], start=1):
+    def _walk(self, data: bytes, after: LedgerLine | None = None) -> Iterator[LedgerLine | Finding]:
+        """The lines in ``data``, which come ``after`` that one."""
+        prev, at, first = (after.digest, after.at, after.seq + 1) if after else (NO_LINE, "", 1)
+        for number, raw in enumerate(data.split(b"\n")[:-1], start=first):
             digest = sha256_bytes(raw)
             line = _parse(raw, digest)
             if isinstance(line, str):
@@ -308,6 +317,18 @@ class Ledger:
     def _finding(self, severity: str, number: int, rule: str, meaning: str) -> Finding:
         place = f"{self.path.name}:{number}" if number else self.path.name
         return Finding("broken" if severity == "broken" else "unchecked", "ledger", place, rule, meaning)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Whole lines of a ledger, and what they say."""
+
+    data: bytes
+    lines: list[LedgerLine]
+
+
+#: what this process has checked, by the ledger's path
+_HELD: dict[Path, _Held] = {}
 
 
 def _read_all(descriptor: int) -> bytes:

@@ -225,7 +225,7 @@ def seal_maintenance(session: Session, record: str, files: Mapping[str, bytes], 
 def _unlisted(session: Session, record: str) -> Path | None:
     """A bag that a killed command put into place without entering it into the ledger; EvidenceError when it does not
     hold."""
-    path = next((path for path in archive.list_records(session.site.archive) if path.name == record), None)
+    path = archive.record_path(session.site.archive, record)
     if path is None:
         return None
 
@@ -244,14 +244,7 @@ def _unlisted(session: Session, record: str) -> Path | None:
 def _finished_forms(session: Session, case: Case) -> list[forms.Form]:
     """The forms of the case's last execution, now with all steps and the inspector; none when nothing was executed."""
     found: list[forms.Form] = []
-    folder = next(
-        (
-            path
-            for path in archive.list_records(session.site.archive)
-            if path.name == case.body("execute").get("record")
-        ),
-        None,
-    )
+    folder = archive.record_path(session.site.archive, str(case.body("execute").get("record")))
     confirmed = case.last("confirm")
     for path in sorted((folder / "data").glob("form*.json")) if folder else []:
         form = forms.form_from_json(fsio.parse_json_strict(fsio.read_strict(path), str(path)), str(path))

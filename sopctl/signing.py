@@ -14,6 +14,7 @@ import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -142,6 +143,7 @@ def _packed(data: bytes) -> bytes:
     return len(data).to_bytes(4, "big") + data
 
 
+@lru_cache(maxsize=256)  # the documents of a case lie in each of its records
 def verify(data: bytes, armored: bytes, namespace: Namespace) -> str:
     """Verify ``armored`` over ``data`` and return the signer's key as ``type base64``.
 

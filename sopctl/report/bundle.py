@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sopctl import archive, clock, content, fsio, signed_pdf, signing, stamps
 from sopctl import case as cases
-from sopctl.audit import known_trusts
+from sopctl.coverage import known_trusts
 from sopctl.errors import ConfigError, SopctlError
 from sopctl.findings import Finding
 from sopctl.report.facts import Facts
@@ -70,7 +70,7 @@ def gather(facts: Facts, report: Mapping[str, bytes], *, attachments: bool) -> d
     for path in beside:
         if path.parent.name != "records" or path.name.split(".")[0] in packed:
             files[f"archive/{path.relative_to(site.archive)}"] = path
-    for trust in known_trusts(facts.session, site.archive).values():
+    for trust in known_trusts(facts.session, site.archive, facts.lines).values():
         folder = f"archive/trusts/{trust.file.serial}"
         files[f"{folder}/trust.yml"], files[f"{folder}/trust.yml.sig"] = trust.data, trust.signature
         files[f"{folder}/allowed_signers"] = trust.allowed_signers().encode()

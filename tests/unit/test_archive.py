@@ -18,6 +18,7 @@ import pytest
 
 from sopctl import archive, fixity
 from sopctl.errors import AlreadyExistsError, ConfigError, EvidenceError
+from sopctl.findings import Finding
 
 AT = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 FILES: dict[str, bytes | Path] = {
@@ -277,17 +278,23 @@ def test_an_unreadable_record_is_not_called_ok(record: Path, tmp_path: Path) -> 
 def test_an_archive_is_compared_with_the_ledger(root: Path, record: Path) -> None:
     other = archive.seal_record(root, "RUN-2026-0002", "case", FILES, {}, sign=sign, at=AT)
     sealed = {path.name: archive.record_digests(path)["tagmanifest"] for path in (record, other)}
-    assert fixity.verify_archive(root, check, sealed) == []
+
+    def looked(known: dict[str, str]) -> list[Finding]:
+        records = archive.list_records(root)
+        each = [found for path in records for found in fixity.compare_with_ledger(path, known)]
+        return each + fixity.compare_archive(root, records, known)
 
     def found(known: dict[str, str]) -> list[tuple[str, str]]:
-        return [(f.record, f.rule) for f in fixity.verify_archive(root, check, known)]
+        return [(f.record, f.rule) for f in looked(known)]
+
+    assert looked(sealed) == []
 
     assert found({record.name: sealed[record.name]}) == [("RUN-2026-0002", "record-unlisted")]
     assert found({**sealed, "RUN-2026-0003": "sha256:" + "0" * 64}) == [("RUN-2026-0003", "record-missing")]
     assert found({**sealed, record.name: "sha256:" + "0" * 64}) == [(record.name, "record-exchanged")]
     (root / "records" / "2026" / "notes.txt").write_text("x")
     (root / "records" / "2026" / "11" / "file").write_text("x")
-    strays = [f.file for f in fixity.verify_archive(root, check, sealed) if f.rule == "stray"]
+    strays = [f.file for f in looked(sealed) if f.rule == "stray"]
     assert strays == ["records/2026/11/file", "records/2026/notes.txt"]
     shutil.rmtree(record)
     assert (record.name, "record-missing") in found(sealed)

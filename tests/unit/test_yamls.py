@@ -31,7 +31,7 @@ LINES = st.one_of(
         lambda indent, dash, key, value, end: f"{' ' * indent}{dash}{key}{value}{end}\n",
         st.integers(0, 5),
         st.sampled_from(["", "", "", "- ", "-  ", "- - "]),
-        st.sampled_from(["", "a: ", "b: ", "key:", "key:  ", "no: ", "d-e: ", "_f:", "12: "]),
+        st.sampled_from(["", "a: ", "b: ", "key:", "key:  ", "no: ", "d-e: ", "_f:", "12: ", "s/a.yml: ", "s//: "]),
         st.one_of(st.just(""), VALUES),
         st.sampled_from(["", "", "", " ", " # c", "# c", "  #"]),
     ),
