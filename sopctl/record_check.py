@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from sopctl import fixity, fsio, loading, signing
+from sopctl import fixity, fsio, loading, signatures, signing
 from sopctl.case import Case, Filed, read_signature
 from sopctl.context import Context
 from sopctl.errors import SopctlError
@@ -52,7 +52,7 @@ class RecordCheck:
         trust = self._trust(record)
         found = fixity.verify_record(record, self._signature(record.name, trust), self.digest)
         found += fixity.compare_with_ledger(record, self.digests)
-        return found + self._documents(record, trust)
+        return found + self._documents(record, trust) + self._signed_form(record, trust)
 
     def _signature(self, record: str, trust: Trust | Refusal) -> Callable[[bytes, bytes], list[str]]:
         """The record's own trust says whose key it was; where that cannot be used, the one that is in force."""
@@ -136,6 +136,16 @@ class RecordCheck:
         context = replace(self._context, lines=self._lines[case.id], trust=trust, profile=profile)
         reasons = examine(context, case, whole=False)
         return [Finding("broken", record.name, "data/case", "document-refused", reason) for reason in reasons]
+
+    def _signed_form(self, record: Path, trust: Trust | Refusal) -> list[Finding]:
+        """The electronic signature on a form, where this is the record of one."""
+        if not signatures.record_of(record.name) or not (record / "data" / signatures.FILE).is_file():
+            return []
+        if not isinstance(trust, Trust):
+            return [_finding(trust, record, TRUST)]
+        line = self.sealed.get(record.name)
+        at = line.at if line else self.session.started
+        return signatures.findings(record.parents[3], record, trust, at)
 
 
 def _finding(refusal: Refusal, record: Path, file: str) -> Finding:

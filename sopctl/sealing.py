@@ -145,7 +145,7 @@ def _form_files(session: Session, made: Sequence[forms.Form], name: str) -> dict
         files |= {f"{stem}.json": data, f"{stem}.html": html.encode()}
         if session.site.config.forms.pdf:
             try:
-                files[f"{stem}.pdf"] = paper.pdf(html, data, form.header.date)
+                files[f"{stem}.pdf"] = paper.pdf(html, data, form.header.date, places=signed_pdf.MARGIN_FIELDS)
             except paper.NoPrinter as error:
                 if at == 1:
                     session.say(f"{error.message}; the record has its form as a page and as data")

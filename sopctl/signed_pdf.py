@@ -31,6 +31,8 @@ MARK = b"%PDF-"
 FIELD = "TandaTangan"
 #: where the field is on the last page of A4: left, bottom, right, top, in points
 BOX = (311, 48, 555, 130)
+#: where those who sign a record's form stand: in the margin of its last page, beside each other
+MARGIN_FIELDS = ("Tte1", "Tte2", "Tte3")
 MOST_ENDS = 500
 REVOKED = "the certificate was revoked"
 UNKNOWN = "whether the certificate is revoked could not be found out (no answer of the CA that holds for that time)"
@@ -198,12 +200,66 @@ def judge(
         return Judgement((f"the PDF cannot be judged ({error})",))
 
 
-def _judge(
-    pdf: bytes, size: int, name: str, document: bytes, anchors: tuple[bytes, ...], at: str, soft: bool
-) -> Judgement:
+def judge_form(pdf: bytes, before: bytes, anchors: tuple[bytes, ...], at: str, soft: bool = False) -> Judgement:
+    """Whether ``pdf`` is the form ``before`` with one more signature and nothing else, by a certificate that leads to
+    ``anchors`` (DER) and was not revoked ``at`` (UTC), by what lies in the file. Signatures that ``before`` bears were judged
+    when they came."""
+    try:
+        found: Judgement = _reading(lambda: _judge_form(pdf, before, anchors, at, soft))
+        return found
+    except BadPdf as error:
+        return Judgement((f"the PDF cannot be judged ({error})",))
+
+
+def _judge_form(pdf: bytes, before: bytes, anchors: tuple[bytes, ...], at: str, soft: bool) -> Judgement:
+    reader, form = _reader(pdf), _reader(before)
+    if not pdf.startswith(before) or not _on_top(reader, form, len(before)):
+        return Judgement(("it is not the form with something added behind it",))
+    if _attached(reader) != _attached(form):
+        return Judgement(("the data inside it is not the form's",))
+    signatures = list(reader.embedded_regular_signatures)
+    if len(signatures) != len(list(form.embedded_regular_signatures)) + 1:
+        return Judgement(("there is not one more signature on it than on the form",))
+    signature = signatures[-1]
+    if signature.signer_cert.self_signed != "no":
+        wrong = "the certificate is signed by itself, by no CA"
+    elif outside := _visible_elsewhere(reader, MARGIN_FIELDS):
+        wrong = f"a visible field ({outside}) was added outside the places for signatures"
+    elif not _permits(reader):
+        wrong = "it allows more than its first signature says"
+    elif _altered(reader, form.xrefs.total_revisions - 1, signature.signed_revision, certified=True):
+        wrong = "the form was altered before it was signed"
+    else:
+        wrong = _held(reader, signature, anchors, at, soft)
+    one = signature.signer_cert
+    return Judgement((wrong,) if wrong else (), _digest(one.dump()), str(one.subject.human_friendly))
+
+
+def signers(pdf: bytes) -> list[str]:
+    """The certificates (``sha256:<hex>``) of those who signed the PDF, in their order. BadPdf when it cannot be read."""
+    found = _reading(lambda: [_digest(one.signer_cert.dump()) for one in _reader(pdf).embedded_regular_signatures])
+    return [str(one) for one in found]
+
+
+def _held(
+    reader: PdfFileReader, signature: EmbeddedPdfSignature, anchors: tuple[bytes, ...], at: str, soft: bool
+) -> str:
+    """What is wrong with a signature at that time, by what the CA said in the file; empty when nothing is."""
     from pyhanko.sign.validation.dss import DocumentSecurityStore
     from pyhanko.sign.validation.errors import NoDSSFoundError
 
+    try:
+        store = DocumentSecurityStore.read_dss(reader)
+        certs, ocsps, crls = list(store.load_certs()), _streams(store.ocsps), _streams(store.crls)
+    except NoDSSFoundError:
+        certs, ocsps, crls = [], [], []
+    context = _context(anchors, soft, moment=clock.parse(at), other_certs=certs, ocsps=ocsps, crls=crls)
+    return _wrong(_status(signature, context), signature, context)
+
+
+def _judge(
+    pdf: bytes, size: int, name: str, document: bytes, anchors: tuple[bytes, ...], at: str, soft: bool
+) -> Judgement:
     reader, paper = _reader(pdf), _reader(pdf[:size])
     if not _on_top(reader, paper, size):
         return Judgement(("it begins with the paper, but shows something else",))
@@ -216,14 +272,7 @@ def _judge(
     signature = signatures[0]
     one = signature.signer_cert
     wrong = _around(reader, paper.xrefs.total_revisions - 1, signature)
-    if not wrong:
-        try:
-            store = DocumentSecurityStore.read_dss(reader)
-            certs, ocsps, crls = list(store.load_certs()), _streams(store.ocsps), _streams(store.crls)
-        except NoDSSFoundError:
-            certs, ocsps, crls = [], [], []
-        context = _context(anchors, soft, moment=clock.parse(at), other_certs=certs, ocsps=ocsps, crls=crls)
-        wrong = _wrong(_status(signature, context), signature, context)
+    wrong = wrong or _held(reader, signature, anchors, at, soft)
     return Judgement((wrong,) if wrong else (), _digest(one.dump()), str(one.subject.human_friendly))
 
 
@@ -231,7 +280,7 @@ def _around(reader: PdfFileReader, printed: int, signature: EmbeddedPdfSignature
     """What is wrong with a signed paper besides its signature; empty when nothing is."""
     if signature.signer_cert.self_signed != "no":
         return "the certificate is signed by itself, by no CA"
-    if outside := _visible_elsewhere(reader):
+    if outside := _visible_elsewhere(reader, (FIELD,)):
         return f"a visible field ({outside}) was added outside the place for the signature"
     if _altered(reader, printed, signature.signed_revision):
         return "the paper was altered between printing and signing"
@@ -251,7 +300,7 @@ def _on_top(reader: PdfFileReader, paper: PdfFileReader, size: int) -> bool:
     return same and all(place(reader, number)[0] >= size for number in range(ours, all_))
 
 
-def _altered(reader: PdfFileReader, printed: int, signed: int) -> bool:
+def _altered(reader: PdfFileReader, printed: int, signed: int, certified: bool = False) -> bool:
     """Whether a revision after the paper's, up to the signed one, does more than to put a signature on it. What comes behind the
     signature is asked when that is validated."""
     from pyhanko.sign.diff_analysis import ModificationLevel, SuspiciousModification
@@ -259,7 +308,7 @@ def _altered(reader: PdfFileReader, printed: int, signed: int) -> bool:
     old = reader.get_historical_resolver(printed)
     try:
         return signed <= printed or any(
-            _policy().apply(old, reader.get_historical_resolver(number)).modification_level
+            _policy(certified).apply(old, reader.get_historical_resolver(number)).modification_level
             > ModificationLevel.FORM_FILLING
             for number in range(printed + 1, signed + 1)
         )
@@ -267,14 +316,14 @@ def _altered(reader: PdfFileReader, printed: int, signed: int) -> bool:
         return True
 
 
-def _visible_elsewhere(reader: PdfFileReader) -> str:
+def _visible_elsewhere(reader: PdfFileReader, ours: Collection[str]) -> str:
     """The name of a signature field with a face of its own besides ours; empty when there is none."""
     from pyhanko.sign.fields import enumerate_sig_fields
 
     for name, _, reference in enumerate_sig_fields(reader):
         field = reference.get_object()
         faces = [field, *(kid.get_object() for kid in field.get("/Kids", ()))]
-        if name != FIELD and any(_area(face.get("/Rect")) for face in faces):
+        if name not in ours and any(_area(face.get("/Rect")) for face in faces):
             return str(name)
     return ""
 
@@ -287,14 +336,29 @@ def _area(rectangle: Any) -> float:
 
 
 @cache
-def _policy() -> StandardDiffPolicy:
-    """pyHanko's own rules, without the filling of other fields: a paper has none."""
+def _policy(certified: bool = False) -> StandardDiffPolicy:
+    """pyHanko's own rules, without the filling of other fields: a paper has none. ``certified``: a signature may say what may
+    come after it, which stands in the catalog."""
     from pyhanko.sign.diff_analysis import DEFAULT_DIFF_POLICY, FormUpdatingRule, StandardDiffPolicy
+    from pyhanko.sign.diff_analysis.constants import ROOT_EXEMPT_STRICT_COMPARISON
+    from pyhanko.sign.diff_analysis.rules.file_structure_rules import CatalogModificationRule
     from pyhanko.sign.diff_analysis.rules.form_field_rules import SigFieldCreationRule, SigFieldModificationRule
 
     assert isinstance(DEFAULT_DIFF_POLICY, StandardDiffPolicy)  # noqa: S101  # what it is is documented
     rules = FormUpdatingRule(field_rules=[SigFieldCreationRule(), SigFieldModificationRule()])  # type: ignore[no-untyped-call]
-    return StandardDiffPolicy(global_rules=list(DEFAULT_DIFF_POLICY.global_rules), form_rule=rules)
+    of_the_whole = list(DEFAULT_DIFF_POLICY.global_rules)
+    if certified:
+        more = CatalogModificationRule(ROOT_EXEMPT_STRICT_COMPARISON | {"/Perms"})  # type: ignore[no-untyped-call]
+        of_the_whole = [more if isinstance(one, CatalogModificationRule) else one for one in of_the_whole]
+    return StandardDiffPolicy(global_rules=of_the_whole, form_rule=rules)
+
+
+def _permits(reader: PdfFileReader) -> bool:
+    """Whether the catalog's permissions are none but those of the form's first signature."""
+    permissions = reader.root.get("/Perms", {})
+    said = permissions.raw_get("/DocMDP") if set(permissions) == {"/DocMDP"} else None
+    first = next(iter(reader.embedded_regular_signatures))
+    return not permissions or said == first.sig_field.raw_get("/V")
 
 
 def _streams(found: Any) -> list[bytes]:

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
 
-from sopctl import archive, audit
-from sopctl.cli.common import Settings, settings, with_json
+from sopctl import archive, audit, countersigning, fsio, pdf_signers
+from sopctl.cli.common import Settings, acting, settings, with_json
 from sopctl.errors import ExitCode, UsageError
 from sopctl.models import Json
 from sopctl.output import Output
+from sopctl.pdf_signers import CannotSign, Holder
 
 
 @click.group()
@@ -154,3 +156,75 @@ def verify(config: Settings, record_ids: tuple[str, ...], folder: Path | None) -
 
     config.output.result(value, render)
     return int(ExitCode.EVIDENCE_BROKEN if broken else ExitCode.OK)
+
+
+@record.command()
+@click.argument("record_id", metavar="RECORD")
+@click.option("--pkcs12", metavar="FILE", type=click.Path(path_type=Path), help="File with the key and certificate.")
+@click.option("--pkcs11", metavar="MODULE", type=click.Path(path_type=Path), help="Library of the token with them.")
+@click.option("--token", metavar="LABEL", default="", help="Name of the token (with --pkcs11).")
+@click.option("--label", metavar="LABEL", default="", help="Name of key and certificate on it (with --pkcs11).")
+@click.option("--form", metavar="NAME", default="form.pdf", show_default=True, help="Which of the record's forms.")
+@click.option("--reason", default="", help="Why, as it stands in the signature.")
+@acting
+@with_json
+@settings
+def sign(
+    config: Settings,
+    record_id: str,
+    pkcs12: Path | None,
+    pkcs11: Path | None,
+    token: str,
+    label: str,
+    form: str,
+    reason: str,
+    person: str | None,
+    key: str | None,
+) -> None:
+    """Sign a record's form as an official (PAdES), by a PKCS#12 file or a token.
+
+    The passphrase or PIN is asked for and kept nowhere. The signed form becomes a record of its own, sealed by --as.
+    """
+    try:
+        with _holder(pkcs12, pkcs11, token, label) as holder:
+            done = countersigning.sign_form(config.session, record_id, form, holder, reason, person, key)
+    except CannotSign as error:
+        where = str(pkcs12 or pkcs11)
+        raise UsageError(str(error), where=where) from error
+    said = done.said
+    value = {
+        "record": done.record.name,
+        "of": said.of,
+        "form": str(done.pdf),
+        "person": said.person,
+        "certificate": said.certificate,
+        "level": said.level,
+    }
+
+    def render(output: Output) -> None:
+        output.line(
+            f"{said.of}: {said.form} signed by {said.person} ({said.subject}), PAdES {said.level}", "bold green"
+        )
+        output.line(f"  record {done.record.name}: {done.pdf}")
+
+    config.output.result(value, render)
+
+
+def _holder(pkcs12: Path | None, pkcs11: Path | None, token: str, label: str) -> AbstractContextManager[Holder]:
+    """What holds the key, opened with the secret that is asked for."""
+    if (pkcs12 is None) == (pkcs11 is None):
+        raise UsageError("what holds the key?", where="--pkcs12/--pkcs11", hint="Give one of them.")
+    if pkcs12 is not None:
+        data = fsio.read_strict(pkcs12)
+        return nullcontext(pdf_signers.from_pkcs12(data, _secret(f"Passphrase of {pkcs12.name}").encode()))
+    if not token or not label:
+        raise UsageError(
+            "which key on the token?", where="--token/--label", hint="Give both: pkcs11-tool --list-objects."
+        )
+    assert pkcs11 is not None  # noqa: S101  # one of the two is given
+    return pdf_signers.from_pkcs11(pkcs11, token, label, _secret(f"PIN of {token}"))
+
+
+def _secret(what: str) -> str:
+    """Asked for on the terminal, without showing it."""
+    return str(click.prompt(what, hide_input=True, err=True, default="", show_default=False))

@@ -47,7 +47,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(place: Path) -> str:
     """What the page's commands say, standard error too."""
     blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     env = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "ROOT": str(place / "root"),

@@ -13,7 +13,7 @@ import secrets
 from typing import Any
 from unittest.mock import patch
 
-from sopctl import clock, fsio, signing, standing, workflow
+from sopctl import clock, execution, fsio, signing, standing, workflow
 from sopctl.case import Case, create_folder
 from sopctl.context import key_digest
 from sopctl.execution import Run
@@ -29,7 +29,7 @@ class Years:
     """A site whose scheduled backup of ``arsip`` is made to have happened many times."""
 
     def __init__(self, site: SiteBuilder) -> None:
-        self.site = Site(site.root)
+        self.builder, self.site = site, Site(site.root)
         self.ran: Run | None = None
         self.artifacts: dict[str, bytes] = {}
         self.case = ""
@@ -46,10 +46,9 @@ class Years:
 
     def first(self) -> None:
         """One that really runs; it is what the others are like."""
-        real = standing.execute
 
         def kept(*args: Any, **more: Any) -> Run:
-            self.ran = real(*args, **more)
+            self.ran = execution.execute(*args, **more)
             self.artifacts = {path.name: path.read_bytes() for path in self.ran.folder.iterdir()}
             return self.ran
 

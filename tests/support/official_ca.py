@@ -67,6 +67,11 @@ class OfficialCa:
         """The root's certificate."""
         return self.folder / "akar.pem"
 
+    @property
+    def issuing_pem(self) -> bytes:
+        """The certificate of the CA that issues, which lies between."""
+        return _pem(self.issuing)
+
     def issue(self, name: str, *, file: str = "", days: float = 365, signing: bool = True, urls: bool = True) -> Holder:
         """A certificate for ``name``, issued by the CA below the root; ``urls``: whether it says where the CA can be asked."""
         key = ec.generate_private_key(ec.SECP256R1())

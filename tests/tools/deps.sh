@@ -47,6 +47,7 @@ demo | test)
         need zsh zsh
         need fish fish
         need mandoc mandoc
+        need softhsm2-util softhsm2
     fi
     ;;
 *)
