@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tests.support.case_site import CaseSite, at_home
 from tests.support.official_ca import PASSPHRASE, Holder, OfficialCa, serving
 from tests.support.timestamp_authority import Authority, Ca
 
+PAGE = Path(__file__).parents[2] / "docs/reference/verify-by-hand.md"
 SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
 
 
@@ -300,3 +302,31 @@ def test_with_an_authority_of_the_time(desk: Desk, tmp_path: Path, capsys: pytes
     signature = next(iter(PdfFileReader(io.BytesIO(desk.signed(1).read_bytes())).embedded_regular_signatures))
     assert "signature_time_stamp_token" in {one["type"].native for one in signature.signer_info["unsigned_attrs"]}
     assert desk.broken() == []
+
+
+def by_hand(archive_root: Path) -> str:
+    """What the page's commands for signed forms say."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    block = next(one for one in blocks if "signature.json" in one)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", block],
+        cwd=archive_root,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_by_hand(desk: Desk) -> None:
+    assert desk.sign(desk.kabid) == 0
+    assert desk.sign(desk.kadis) == 0
+    root = desk.site.root / "archive"
+    assert by_hand(root) == ""
+    said = desk.signed(2).with_name("signature.json")
+    said.write_text(said.read_text(encoding="utf-8").replace('"kadis"', '"kabid"'), encoding="utf-8")
+    assert "not kabid's certificate" in by_hand(root)
+    desk.signed(1).write_bytes(desk.form + b"x")
+    assert "does not begin with what was signed" in by_hand(root)
