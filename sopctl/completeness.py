@@ -113,13 +113,13 @@ def _case(case: Case, records: set[str]) -> Iterator[Finding]:
 
 def _record_cases(session: Session, records: set[str], received: set[str]) -> Iterator[Finding]:
     """Each record of a case against the case's folder; where the ledger received documents of it, those are missed already."""
-    there = {folder.name for folder in cases.case_folders(session.site.cases)}
+    known = received | {folder.name for folder in cases.case_folders(session.site.cases)}
     for path in archive.list_records(session.site.archive):
         name = path.name
         if name not in records or name.startswith((locks.MAINTENANCE, CHECK_RUN, SCAN, REVIEW)):
             continue
         case_id = "-".join(name.split("-")[:3])
-        if case_id not in there | received and re.fullmatch(CASE_PATTERN, case_id):
+        if case_id not in known and re.fullmatch(CASE_PATTERN, case_id):
             place = f"cases/{case_id.split('-')[1]}/{case_id}"
             yield Finding(
                 "unchecked",
