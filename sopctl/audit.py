@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from sopctl import archive as archives
 from sopctl import (
@@ -21,13 +22,17 @@ from sopctl import (
     stamps,
     witness_copies,
 )
+from sopctl.completeness import CaseLines
 from sopctl.errors import SopctlError, UsageError
 from sopctl.findings import Finding
-from sopctl.hashes import Hashes, Taken
 from sopctl.ledger import Ledger, LedgerLine
 from sopctl.record_check import RecordCheck
+from sopctl.remembered import Remembered, Taken
 from sopctl.session import Session
 from sopctl.stamps import Pins
+from sopctl.trust import roots
+
+T = TypeVar("T")
 
 #: so many records are one job
 PORTION = 50
@@ -96,8 +101,8 @@ def _stamps(
 @dataclass(frozen=True)
 class Audit:
     """What was found; how many records were looked at; how many lines the ledger has, and how many of them a checkpoint
-    and a witness (its signature, or its copy that was given) cover; how many time stamps hold; files whose bytes were read,
-    and those remembered."""
+    and a witness (its signature, or its copy that was given) cover; how many time stamps hold; how many records were looked at
+    anew, and how many are remembered to be whole."""
 
     findings: list[Finding]
     records: int
@@ -121,28 +126,29 @@ def verify_all(
     """Records (with ``since``: a date or a record, those received from then on), ledger, checkpoints, and witnesses' copies;
     of the site's own archive also whether cases, records and months are all there.
 
-    Files that did not change since the last time are not read again, unless ``full``. Never repairs. UsageError when a copy
+    What was found whole and has not changed since is not read again, unless ``full``. Never repairs. UsageError when a copy
     is none, or ``since`` neither date nor record.
     """
     if not archive.is_dir():
         raise UsageError("the archive does not exist", where=str(archive))
     own = archive.resolve() == session.site.archive.resolve()
-    hashes = Hashes(archive, session.site.state / "audit" if own and not full else None)
+    keep = session.site.state / "audit" if own and not full else None
+    remembered = Remembered(archive, keep, _basis(session) if keep else ())
     given = [witness_copies.read_copy(path, session.site.config.site) for path in copies]
     findings, lines = _ledger(Ledger(archive / "ledger.jsonl"))
-    if hashes.remark:
-        session.say(hashes.remark)
+    if remembered.remark:
+        session.say(remembered.remark)
     only = set(_since(lines, since)) if since else set()
     records = [path for path in archives.list_records(archive) if not since or path.name in only]
-    check = RecordCheck(session, lines, hashes.digest)
+    check = RecordCheck(session, lines, remembered)
 
     def look(portion: Sequence[Path]) -> _Looked:
         found = [finding for record in portion for finding in check.findings(record)]
-        return _Looked(found, len(portion), taken=hashes.taken())
+        return _Looked(found, len(portion), taken=remembered.taken())
 
     def ends() -> _Looked:
-        held = coverage.examine(session, archive, lines, given)
-        return _Looked(held.findings, covered=held.covered, witnessed=held.witnessed)
+        held = coverage.examine(session, archive, lines, given, remembered)
+        return _Looked(held.findings, covered=held.covered, witnessed=held.witnessed, taken=remembered.taken())
 
     def stamped() -> _Looked:
         done = _stamps(session, archive, lines, only if since else None, whole=True)
@@ -151,17 +157,20 @@ def verify_all(
     def whole() -> _Looked:
         return _Looked(completeness.missing(session, lines) if own else [_copy_only()])
 
+    def their(portion: Sequence[CaseLines]) -> _Looked:
+        return _Looked(completeness.of_cases(session, portion, remembered), taken=remembered.taken())
+
     # what takes longest comes first
     others: list[Callable[[], _Looked]] = [ends, stamped, whole] if lines else []
-    portions: list[Callable[[], _Looked]] = [
-        partial(look, records[first : first + PORTION]) for first in range(0, len(records), PORTION)
-    ]
+    portions: list[Callable[[], _Looked]] = [partial(look, portion) for portion in _portions(records)]
+    if lines and own:
+        others += [partial(their, portion) for portion in _portions(completeness.cases_of(session, lines))]
     parts: list[_Looked] = []
     done = 0
     for part in parallel.results([*others, *portions], apart=len(records) >= MANY):
         parts.append(part)
         if part.taken:
-            hashes.add(part.taken)
+            remembered.add(part.taken)
         if part.records:
             done += part.records
             progress(done, len(records))
@@ -173,13 +182,13 @@ def verify_all(
     else:
         findings += fixity.compare_archive(archive, records, check.digests)
     try:
-        hashes.save()
+        remembered.save()
     except (SopctlError, OSError):  # an auditor may read the site and not write to it
         session.say("what was read could not be remembered: the next audit reads every file again")
     covered, witnessed, good = (
         sum(getattr(part, name) for part in parts) for name in ("covered", "witnessed", "stamped")
     )
-    return Audit(findings, len(records), len(lines), covered, witnessed, good, hashes.read, hashes.reused)
+    return Audit(findings, len(records), len(lines), covered, witnessed, good, remembered.read, remembered.reused)
 
 
 @dataclass(frozen=True)
@@ -192,6 +201,16 @@ class _Looked:
     witnessed: int = 0
     stamped: int = 0
     taken: Taken | None = None
+
+
+def _portions(things: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (things[first : first + PORTION] for first in range(0, len(things), PORTION))
+
+
+def _basis(session: Session) -> list[str]:
+    """What everything in the archive is judged by."""
+    roots_now = sorted(roots(session.site.root).keys())
+    return [session.site.config.site, session.trust.digest, session.code, *roots_now]
 
 
 def _copy_only() -> Finding:

@@ -30,6 +30,8 @@ _NAME = re.compile(r"([0-9]{8,12})(?:\.([a-z0-9-]{2,32}))?\.txt(\.sig)?")
 
 #: the signer's key and the checkpoint → what is wrong with it; a SopctlError means "could not decide"
 CheckSigner = Callable[[str, "Checkpoint"], list[str]]
+#: (name, judged by what, its files, what looks at it) → what was found; :meth:`sopctl.remembered.Remembered.once` is one
+Once = Callable[[str, str, Sequence[Path], Callable[[], list[Finding]]], list[Finding]]
 
 
 @dataclass(frozen=True)
@@ -134,13 +136,23 @@ class Examined:
 
 
 def examine(
-    archive: Path, lines: Sequence[LedgerLine], site: str, check: CheckSigner, witnesses: Mapping[str, Sequence[str]]
+    archive: Path,
+    lines: Sequence[LedgerLine],
+    site: str,
+    check: CheckSigner,
+    witnesses: Mapping[str, Sequence[str]],
+    once: Once = lambda _name, _by, _places, look: look(),
 ) -> Examined:
     """Every checkpoint and every word against the ledger. ``witnesses``: name → keys (``type base64``), none for those
-    that sign nothing."""
-    look = _Look(archive / FOLDER, lines, site, check, witnesses)
+    that sign nothing. ``once``: what looks at a signature, unless it is remembered to be good."""
+    look = _Look(archive / FOLDER, lines, site, check, witnesses, once)
     look.run()
     return Examined(look.findings, look.covered, look.witnessed)
+
+
+def _unreadable(name: str, error: Exception) -> Finding:
+    what = error.message if isinstance(error, SopctlError) else str(error)
+    return Finding("broken", FOLDER, name, "checkpoint", f"does not hold: {what}")
 
 
 class _Look:
@@ -151,8 +163,10 @@ class _Look:
         site: str,
         check: CheckSigner,
         witnesses: Mapping[str, Sequence[str]],
+        once: Once,
     ) -> None:
         self.folder, self.lines, self.site, self.check, self.witnesses = folder, lines, site, check, witnesses
+        self.once = once
         self.findings: list[Finding] = []
         self.covered = 0
         self.witnessed: dict[str, int] = {}
@@ -186,29 +200,36 @@ class _Look:
     def checkpoint(self, name: str, size: int) -> Checkpoint | None:
         try:
             data = fsio.read_strict(self.folder / name)
-            signature = fsio.read_strict(self.folder / f"{name}.sig")
             found = parse(data)
-            key = signing.verify(data, signature, "sop-checkpoint")
-        except (SopctlError, ValueError, BadSignature) as error:
-            what = error.message if isinstance(error, SopctlError) else str(error)
-            self.add("broken", name, "checkpoint", f"does not hold: {what}")
+        except (SopctlError, ValueError) as error:
+            self.findings.append(_unreadable(name, error))
+            return None
+        by = self.lines[size - 1].digest if 0 < size <= len(self.lines) else ""
+        places = [self.folder / name, self.folder / f"{name}.sig"]
+        signed = self.once(f"checkpoints/{name}", by, places, lambda: self.signature(name, data, found))
+        self.findings += signed
+        if any(finding.rule == "checkpoint" for finding in signed):
             return None
         reasons = list(self.contradictions(found, size))
         for rule, meaning in reasons:
             self.add("broken", name, rule, meaning)
         self.at = max(self.at, found.at)
+        if not signed and not reasons:
+            self.covered = max(self.covered, found.size)
+        return found
+
+    def signature(self, name: str, data: bytes, found: Checkpoint) -> list[Finding]:
+        """What is wrong with the signature on a checkpoint, or with whose it is."""
+        try:
+            key = signing.verify(data, fsio.read_strict(self.folder / f"{name}.sig"), "sop-checkpoint")
+        except (SopctlError, BadSignature) as error:
+            return [_unreadable(name, error)]
         try:
             problems = self.check(key, found)
         except SopctlError as error:
-            self.add(
-                "unchecked", name, "checkpoint-signer", f"whose signature this is could not be checked: {error.message}"
-            )
-        else:
-            for problem in problems:
-                self.add("broken", name, "checkpoint-signer", problem)
-            if not problems and not reasons:
-                self.covered = max(self.covered, found.size)
-        return found
+            meaning = f"whose signature this is could not be checked: {error.message}"
+            return [Finding("unchecked", FOLDER, name, "checkpoint-signer", meaning)]
+        return [Finding("broken", FOLDER, name, "checkpoint-signer", problem) for problem in problems]
 
     def contradictions(self, found: Checkpoint, size: int) -> Iterator[tuple[str, str]]:
         if found.size != size:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from sopctl import archive, locks, vault
@@ -18,26 +20,74 @@ from sopctl.fsio import read_strict, sha256_bytes
 from sopctl.ledger import LedgerLine
 from sopctl.models import CASE_PATTERN
 from sopctl.register import REVIEW, SCAN
+from sopctl.remembered import Remembered
 from sopctl.session import Session
 from sopctl.signed_pdf import MAX_BYTES
 
+#: the case that a line is about, and its year
+_ABOUT = re.compile(r"[A-Z]{3}-([0-9]{4})-[0-9]{4}(?=[/-]|$)")
 CHECK_RUN = "CEK-"  # runs that only said what they would change: they have no case
 
 
 def missing(session: Session, lines: list[LedgerLine]) -> list[Finding]:
-    """What the site's cases, ledger and records do not say of each other. Only for the site's own archive."""
+    """What the site's cases, ledger and records do not say of each other, but for each case's own (:func:`of_cases`). Only for
+    the site's own archive."""
     records = {line.ref for line in lines if line.kind == "record"}
-    found = [*_runs(lines, records), *_documents(session, lines)]
+    found = list(_runs(lines, records))
     found += [
         Finding("broken", "register", "register/reviews", "review-altered", problem)
         for problem in session.context().reviews.problems
     ]
-    readable, unreadable = _cases(session)
-    found += unreadable
-    for case in readable:
-        found += _case(case, records)
     found += _record_cases(session, records, {line.ref.split("/")[0] for line in lines if line.kind == "document"})
     return found + list(_months(session))
+
+
+@dataclass(frozen=True)
+class CaseLines:
+    """A case's folder (which may be gone), and the ledger's lines about it and its records."""
+
+    id: str
+    folder: Path
+    lines: list[LedgerLine] = field(default_factory=list)
+
+
+def cases_of(session: Session, lines: list[LedgerLine]) -> list[CaseLines]:
+    """Every case that has a folder, or of which the ledger received a document, by its id."""
+    root = session.site.cases
+    found = {folder.name: CaseLines(folder.name, folder) for folder in cases.case_folders(root)}
+    for line in lines:
+        match = _ABOUT.match(line.ref)
+        if match and (match[0] in found or (line.kind == "document" and re.fullmatch(CASE_PATTERN, match[0]))):
+            place = root / match[1] / match[0]
+            found.setdefault(match[0], CaseLines(match[0], place)).lines.append(line)
+    return [found[name] for name in sorted(found)]
+
+
+def of_cases(session: Session, chosen: Sequence[CaseLines], remembered: Remembered) -> list[Finding]:
+    """What speaks against these cases: documents that are not those which the ledger received, and records that they lack."""
+    found: list[Finding] = []
+    for case in chosen:
+        records = {line.ref for line in case.lines if line.kind == "record"}
+        if f"{case.id}-C" in records:  # it is closed and sealed, and time changes nothing about it any more
+            by = case.lines[-1].digest
+            found += remembered.once(f"cases/{case.id}", by, [case.folder], partial(_of_case, session, case, records))
+        else:
+            found += _of_case(session, case, records)
+    return found
+
+
+def _of_case(session: Session, case: CaseLines, records: set[str]) -> list[Finding]:
+    found = list(_documents(case))
+    if not case.folder.is_dir():
+        return found
+    try:
+        return found + list(_case(cases.load_case(case.folder, session.site.profile.profile), records))
+    except SopctlError as error:
+        return [*found, Finding("unchecked", case.id, _place(case), "case-unreadable", error.message)]
+
+
+def _place(case: CaseLines) -> str:
+    return f"cases/{case.folder.parent.name}/{case.id}"
 
 
 def _runs(lines: list[LedgerLine], records: set[str]) -> Iterator[Finding]:
@@ -48,26 +98,21 @@ def _runs(lines: list[LedgerLine], records: set[str]) -> Iterator[Finding]:
             yield Finding("unchecked", run, f"ledger.jsonl:{line.seq}", "run-unrecorded", meaning)
 
 
-def _documents(session: Session, lines: list[LedgerLine]) -> Iterator[Finding]:
+def _documents(case: CaseLines) -> Iterator[Finding]:
     """Each document that was received against the file in its case."""
-    for line in lines:
-        if line.kind != "document" or "/" not in line.ref:
-            continue
-        case_id, number = line.ref.split("/", 1)
-        if not re.fullmatch(CASE_PATTERN, case_id) or not number.isdecimal():
-            continue  # no line that sopctl writes; the case it could speak of has its own
-        folder = session.site.cases / case_id.split("-")[1] / case_id
-        place = f"cases/{folder.parent.name}/{case_id}"
-        if not folder.is_dir():
-            if number == "01":
-                yield Finding(
-                    "broken", case_id, place, "case-missing", "the ledger received documents of it; its folder is gone"
-                )
-            continue
-        paths = [path for path in folder.glob(f"{number}-*.json") if path.is_file()]
+    place = _place(case)
+    for line in case.lines:
+        number = line.ref.partition("/")[2]
+        if line.kind != "document" or not number.isdecimal():
+            continue  # the last are no line that sopctl writes
+        if not case.folder.is_dir():
+            meaning = "the ledger received documents of it; its folder is gone"
+            yield Finding("broken", case.id, place, "case-missing", meaning)
+            return
+        paths = [path for path in case.folder.glob(f"{number}-*.json") if path.is_file()]
         if len(paths) != 1:
             meaning = f"the ledger received document {number}; the folder holds {len(paths)} of that number"
-            yield Finding("broken", case_id, place, "document-missing", meaning)
+            yield Finding("broken", case.id, place, "document-missing", meaning)
             continue
         name = f"{place}/{paths[0].name}"
         paper = paths[0].with_suffix(".pdf")
@@ -76,25 +121,12 @@ def _documents(session: Session, lines: list[LedgerLine]) -> Iterator[Finding]:
             try:
                 digest = sha256_bytes(read_strict(path, MAX_BYTES))
             except ConfigError as error:
-                yield Finding(
-                    "broken", case_id, f"{place}/{path.name}", "document-missing", f"the {what}: {error.message}"
-                )
+                file = f"{place}/{path.name}"
+                yield Finding("broken", case.id, file, "document-missing", f"the {what}: {error.message}")
                 continue
             if digest != line.digests.get(what):
                 meaning = f"the {what} is not the one that the ledger received at {line.at}"
-                yield Finding("broken", case_id, name, "document-altered", meaning)
-
-
-def _cases(session: Session) -> tuple[list[Case], list[Finding]]:
-    found: list[Case] = []
-    wrong: list[Finding] = []
-    for folder in cases.case_folders(session.site.cases):
-        try:
-            found.append(cases.load_case(folder, session.site.profile.profile))
-        except SopctlError as error:
-            place = f"cases/{folder.parent.name}/{folder.name}"
-            wrong.append(Finding("unchecked", folder.name, place, "case-unreadable", error.message))
-    return found, wrong
+                yield Finding("broken", case.id, name, "document-altered", meaning)
 
 
 def _case(case: Case, records: set[str]) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from sopctl.errors import SopctlError, UsageError
 from sopctl.findings import Finding
 from sopctl.ledger import LedgerLine
 from sopctl.models import TrustFile
+from sopctl.remembered import Remembered
 from sopctl.session import Session
 from sopctl.signing import BadSignature
 from sopctl.trust import Trust
@@ -29,7 +30,9 @@ class Coverage:
     witnessed: int
 
 
-def examine(session: Session, archive: Path, lines: list[LedgerLine], given: Sequence[Copy]) -> Coverage:
+def examine(
+    session: Session, archive: Path, lines: list[LedgerLine], given: Sequence[Copy], remembered: Remembered
+) -> Coverage:
     """All of the archive's checkpoints and its witnesses' words, and the copies of witnesses that were ``given``."""
     trusts = known_trusts(session, archive, lines)
     changes = [line for line in lines if line.kind == "trust"]
@@ -49,7 +52,8 @@ def examine(session: Session, archive: Path, lines: list[LedgerLine], given: Seq
     if reason := register.setting_reason(session.trust.file, session.site.config, register.WITNESSES):
         findings.append(Finding("unchecked", "ledger", "sop.yml", "witness-unsigned-setting", reason))
         entries = []  # whoever may edit sop.yml could name a witness of their own
-    done = checkpoints.examine(archive, lines, session.site.config.site, check, witnesses.keys_of(entries))
+    keys = witnesses.keys_of(entries)
+    done = checkpoints.examine(archive, lines, session.site.config.site, check, keys, remembered.once)
     findings += done.findings
     witnessed = max(done.witnessed.values(), default=0)
     for copy in given:

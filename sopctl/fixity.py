@@ -23,17 +23,20 @@ from sopctl.fsio import read_strict, sha256_file
 _MANIFEST_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 VerifySignature = Callable[[bytes, bytes], list[str]]
-Digest = Callable[[str], str]
 
 
-def verify_record(path: Path, verify_signature: VerifySignature, digest: Digest | None = None) -> list[Finding]:
+def verify_record(path: Path, verify_signature: VerifySignature, *, by_bagit: bool = True) -> list[Finding]:
     """Everything wrong with the record at ``path``; empty when it is whole and signed.
 
     ``verify_signature`` gets the tag manifest's bytes and the signature's, and returns what is wrong with them; a
-    SopctlError from it means "could not decide" and becomes an ``unchecked`` finding. ``digest`` takes a file's
-    ``sha256:<hex>``, perhaps from memory; an audit of thousands of records gives one. Without it bagit is asked too.
+    SopctlError from it means "could not decide" and becomes an ``unchecked`` finding. ``by_bagit``: another program's opinion
+    is asked too, which takes longer than all before it; an audit of thousands of records does without.
     """
-    return _RecordCheck(path, digest).run(verify_signature)
+    check = _RecordCheck(path)
+    check.run(verify_signature)
+    if by_bagit and not check.findings:
+        check.ask_bagit()
+    return check.findings
 
 
 def compare_archive(archive_root: Path, records: Iterable[Path], sealed: Mapping[str, str]) -> list[Finding]:
@@ -61,7 +64,7 @@ def compare_with_ledger(path: Path, sealed: Mapping[str, str]) -> Iterator[Findi
         yield Finding("broken", path.name, "", "record-unlisted", "the ledger does not know this record")
         return
     try:
-        actual = sha256_file(path / TAGMANIFEST)
+        actual = sha256_file(f"{path}/{TAGMANIFEST}")
     except SopctlError:
         return  # verify_record has named it already
     if actual != sealed[path.name]:
@@ -84,8 +87,8 @@ def _strays(folder: Path, archive_root: Path, depth: int = 0) -> Iterator[Findin
 class _RecordCheck:
     """One record, one look."""
 
-    def __init__(self, path: Path, digest: Digest | None) -> None:
-        self.path, self.alone, self.digest = path, digest is None, digest or sha256_file
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.findings: list[Finding] = []
 
     def run(self, verify_signature: VerifySignature) -> list[Finding]:
@@ -102,8 +105,6 @@ class _RecordCheck:
             self.compare_digest(name, digest, files)
         self.check_tags(files, payload)
         self.check_signature(files, verify_signature)
-        if self.alone and not self.findings:
-            self.ask_bagit()
         return self.findings
 
     def add(self, severity: Severity, file: str, rule: str, meaning: str) -> None:
@@ -145,7 +146,7 @@ class _RecordCheck:
     def read_manifest(self, name: str, prefix: str) -> dict[str, str]:
         """File name → digest, in the one form sopctl and sha256sum write."""
         try:
-            text = read_strict(self.path / name, MAX_MANIFEST).decode("utf-8")
+            text = read_strict(f"{self.path}/{name}", MAX_MANIFEST).decode("utf-8")
         except SopctlError as error:
             missing = error.message == "no such file"
             self.add("broken", name, "manifest-missing" if missing else "manifest", f"{name}: {error.message}")
@@ -192,7 +193,7 @@ class _RecordCheck:
         if name not in files:
             return
         try:
-            actual = self.digest(f"{self.path}/{name}")
+            actual = sha256_file(f"{self.path}/{name}")
         except SopctlError as error:
             self.add("unchecked", name, "unreadable", f"cannot be read: {error.message}")
             return
@@ -228,7 +229,7 @@ class _RecordCheck:
             self.add("broken", SIGNATURE, "signature", problem)
 
     def ask_bagit(self) -> None:
-        """A second opinion from another program's reading of the standard. It takes longer than all before it."""
+        """A second opinion from another program's reading of the standard."""
         import bagit
 
         # for good: it is one logger for all threads, and what bagit finds is told as a finding
@@ -242,7 +243,7 @@ class _RecordCheck:
 
     def _read(self, name: str) -> bytes | None:
         try:
-            return read_strict(self.path / name, MAX_MANIFEST)
+            return read_strict(f"{self.path}/{name}", MAX_MANIFEST)
         except SopctlError as error:
             self.add("unchecked", name, "unreadable", error.message)
             return None

@@ -102,7 +102,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_strict(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+def read_strict(path: Path | str, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of a regular file; links, fifos, devices and files over ``max_bytes`` are refused."""
     where = str(path)
     try:

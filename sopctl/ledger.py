@@ -114,8 +114,9 @@ class Ledger:
         except ConfigError as error:
             return [self._finding("broken", 0, "ledger-unreadable", error.message)]
         findings: list[Finding] = []
-        lines: list[LedgerLine] = []
-        for outcome in self._walk(data):
+        held = self._held(data)
+        lines = list(held.lines)
+        for outcome in self._walk(data[len(held.data) :], lines[-1] if lines else None):
             if isinstance(outcome, Finding):
                 findings.append(outcome)
             else:
@@ -280,11 +281,8 @@ class Ledger:
             os.close(descriptor)
 
     def _checked(self, data: bytes) -> list[LedgerLine]:
-        """The lines, if the chain holds. A command reads its ledger many times: what begins with the very bytes that it has
-        checked before is checked from there on."""
-        held = _HELD.get(self.path)
-        if held is None or not data.startswith(held.data):
-            held = _Held(b"", [])
+        """The lines, if the chain holds."""
+        held = self._held(data)
         lines = list(held.lines)
         for outcome in self._walk(data[len(held.data) :], lines[-1] if lines else None):
             if isinstance(outcome, Finding):
@@ -292,6 +290,12 @@ class Ledger:
             lines.append(outcome)
         _HELD[self.path] = _Held(data[: data.rfind(b"\n") + 1], lines)
         return list(lines)
+
+    def _held(self, data: bytes) -> _Held:
+        """What was checked of it already. A command reads its ledger many times: what begins with the very bytes that were
+        checked before is checked from there on."""
+        held = _HELD.get(self.path)
+        return held if held and data.startswith(held.data) else _Held(b"", [])
 
     def _walk(self, data: bytes, after: LedgerLine | None = None) -> Iterator[LedgerLine | Finding]:
         """The lines in ``data``, which come ``after`` that one."""

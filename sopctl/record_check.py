@@ -7,6 +7,7 @@ official who left since then does not break what was right.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,10 +19,10 @@ from sopctl.context import Context
 from sopctl.errors import SopctlError
 from sopctl.examination import examine
 from sopctl.findings import Finding
-from sopctl.fixity import Digest
 from sopctl.ledger import LedgerLine
 from sopctl.models import Document, TrustFile
 from sopctl.profile import LoadedProfile, Profile
+from sopctl.remembered import RECORDS, Remembered
 from sopctl.session import Session
 from sopctl.signing import BadSignature
 from sopctl.trust import Trust, roots
@@ -34,8 +35,9 @@ TRUST, PROFILE = "data/trust/trust.yml", "data/profile.yml"
 class RecordCheck:
     """What is to be said of the records of one archive, whose ledger has ``lines``."""
 
-    def __init__(self, session: Session, lines: list[LedgerLine], digest: Digest | None) -> None:
-        self.session, self.digest = session, digest
+    def __init__(self, session: Session, lines: list[LedgerLine], remembered: Remembered | None) -> None:
+        """``remembered``: of an audit of all records; without it each is looked at, and by bagit too."""
+        self.session, self.remembered = session, remembered
         self.sealed = {line.ref: line for line in lines if line.kind == "record"}
         self.digests = {ref: line.digests.get("tagmanifest", "") for ref, line in self.sealed.items()}
         self._trusted = {line.digests.get("trust") for line in lines if line.kind == "trust"}
@@ -49,8 +51,18 @@ class RecordCheck:
 
     def findings(self, record: Path) -> list[Finding]:
         """Everything that speaks against the record at ``record``."""
+        line = self.sealed.get(record.name)
+        if (
+            self.remembered is None or line is None or signatures.record_of(record.name)
+        ):  # the last hang on another's bytes
+            return self._findings(record)
+        place = f"{RECORDS}{record.parent.parent.name}/{record.parent.name}/{record.name}"
+        return self.remembered.once(place, line.digest, [record], lambda: self._findings(record))
+
+    def _findings(self, record: Path) -> list[Finding]:
         trust = self._trust(record)
-        found = fixity.verify_record(record, self._signature(record.name, trust), self.digest)
+        by_bagit = self.remembered is None
+        found = fixity.verify_record(record, self._signature(record.name, trust), by_bagit=by_bagit)
         found += fixity.compare_with_ledger(record, self.digests)
         return found + self._documents(record, trust) + self._signed_form(record, trust)
 
@@ -72,14 +84,14 @@ class RecordCheck:
 
     def _trust(self, record: Path) -> Trust | Refusal:
         """The trust that the record was made under, when the root signed it and the ledger saw it come into force."""
-        path = record / TRUST
+        path = f"{record}/{TRUST}"
         try:
-            data, signature = fsio.read_strict(path), fsio.read_strict(path.with_name("trust.yml.sig"))
+            data, signature = fsio.read_strict(path), fsio.read_strict(f"{path}.sig")
         except SopctlError as error:
             return "broken", "trust-unreadable", str(error)
         key = fsio.sha256_bytes(data), fsio.sha256_bytes(signature)
         if key not in self._trusts:
-            self._trusts[key] = self._judged(data, signature, path)
+            self._trusts[key] = self._judged(data, signature, Path(path))
         return self._trusts[key]
 
     def _judged(self, data: bytes, signature: bytes, path: Path) -> Trust | Refusal:
@@ -113,8 +125,8 @@ class RecordCheck:
         """The case's documents inside the record: chain, signatures, and their lines in the ledger."""
         found: list[Finding] = []
         filed: list[Filed] = []
-        for path in sorted((record / "data/case").glob("*.json")):
-            name = str(path.relative_to(record))
+        for path in _documents(record):
+            name = f"data/case/{path.name}"
             try:
                 data = fsio.read_strict(path)
                 filed.append(Filed(path, loading.load_json(Document, data, path), data, read_signature(path)))
@@ -146,6 +158,15 @@ class RecordCheck:
         line = self.sealed.get(record.name)
         at = line.at if line else self.session.started
         return signatures.findings(record.parents[3], record, trust, at)
+
+
+def _documents(record: Path) -> list[Path]:
+    folder = record / "data/case"
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
+    except OSError:
+        return []  # a record of no case
+    return [folder / name for name in names]
 
 
 def _finding(refusal: Refusal, record: Path, file: str) -> Finding:

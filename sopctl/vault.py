@@ -251,8 +251,8 @@ def _server(site: Site, dataset: str) -> str:
 
 def sealed_file(record: Path, sealed: Mapping[str, str | None], name: str = EVIDENCE) -> bytes:
     """A payload file's bytes, followed from the ledger's digest of the tag manifest (``sealed``) down to them."""
-    data = fsio.read_strict(record / name, MAX_EVIDENCE)
-    manifest = fsio.read_strict(record / archive.MANIFEST, archive.MAX_MANIFEST)
+    data = fsio.read_strict(f"{record}/{name}", MAX_EVIDENCE)
+    manifest = fsio.read_strict(f"{record}/{archive.MANIFEST}", archive.MAX_MANIFEST)
     tags = sealed_tags(record, sealed)
     if not _names(tags, archive.MANIFEST, manifest):
         raise EvidenceError("is not what was sealed", where=str(record / archive.MANIFEST), hint=_PUT_BACK)
@@ -273,7 +273,7 @@ def sealed_tags(record: Path, sealed: Mapping[str, str | None]) -> bytes:
     """The tag manifest's bytes, if they are those that the ledger received."""
     if record.name not in sealed:
         raise EvidenceError("the ledger does not know this record", where=str(record), hint=_PUT_BACK)
-    tags = fsio.read_strict(record / archive.TAGMANIFEST, archive.MAX_MANIFEST)
+    tags = fsio.read_strict(f"{record}/{archive.TAGMANIFEST}", archive.MAX_MANIFEST)
     if fsio.sha256_bytes(tags) != sealed[record.name]:
         raise EvidenceError("is not what was sealed", where=str(record / archive.TAGMANIFEST), hint=_PUT_BACK)
     return tags

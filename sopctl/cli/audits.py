@@ -76,8 +76,8 @@ def verify(config: Settings, since: str, copies: tuple[Path, ...], folder: Path 
         "covered": done.covered,
         "witnessed": done.witnessed,
         "stamped": done.stamped,
-        "files_read": done.read,
-        "files_remembered": done.reused,
+        "records_read": done.read,
+        "records_remembered": done.reused,
         "findings": [finding.as_json() for finding in done.findings],
     }
 
@@ -92,7 +92,7 @@ def verify(config: Settings, since: str, copies: tuple[Path, ...], folder: Path 
             said += f", {done.stamped} time stamps"
         if done.reused:
             output.line(
-                f"{done.reused} of {done.read + done.reused} files did not change and were not read again (--full reads all)"
+                f"{done.reused} of {done.read + done.reused} records did not change and were not read again (--full reads all)"
             )
         open_ends = len(done.findings) - len(broken)
         if broken:
