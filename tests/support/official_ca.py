@@ -28,7 +28,7 @@ from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.sign import PdfSignatureMetadata, SimpleSigner, sign_pdf
 from pyhanko.sign.fields import SigFieldSpec, SigSeedSubFilter
 
-PASSPHRASE = b"rahasia"
+PASSPHRASE = b"CANARY-sandi-52d1"
 HOUR = timedelta(hours=1)
 
 

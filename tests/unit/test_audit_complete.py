@@ -173,6 +173,20 @@ def test_what_changed_since_is_found(name: str, sealed: CaseSite) -> None:
     assert rule in found(look(sealed)), "what was found is not remembered as whole"
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_other_processes_find_the_same(full: bool, sealed: CaseSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    _alter(record(sealed) / "data/form.html")
+    _document_altered(sealed)
+    here = look(sealed, full=True)
+    monkeypatch.setattr(audit, "MANY", 1)
+    monkeypatch.setattr(audit, "PORTION", 1)
+    apart = look(sealed, full=full)
+    assert sorted(map(str, apart.findings)) == sorted(map(str, here.findings))
+    assert (apart.read, apart.reused) == (here.records, 0)
+    if not full:
+        assert look(sealed).reused == here.records - 1
+
+
 def test_other_trust_looks_at_everything_again(sealed: CaseSite) -> None:
     first = look(sealed)
     sealed.retrust(lambda file: file)

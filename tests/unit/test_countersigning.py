@@ -289,6 +289,8 @@ def test_the_passphrase_is_asked_for_on_the_terminal(desk: Desk) -> None:
     said = child.before or b""
     assert PASSPHRASE not in said
     assert desk.broken() == []
+    kept = [path for path in desk.site.root.rglob("*") if path.is_file() and PASSPHRASE in path.read_bytes()]
+    assert kept == []
 
 
 def test_with_an_authority_of_the_time(desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
