@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from sopctl import examination, fsio, locks, sealing
-from sopctl.case import ATTACHMENT_NAME, Case, case_folders
+from sopctl import attachments, examination, fsio, letters, locks, sealing
+from sopctl.case import Case, case_folders
 from sopctl.context import document_ref
 from sopctl.errors import GateRefused, UsageError
 from sopctl.ledger import LedgerLine
@@ -82,19 +82,16 @@ def attach(session: Session, case_id: str, path: Path, note: str, person: str | 
         raise UsageError("the file does not exist", where=str(path))
     data = fsio.read_strict(path, MAX_ATTACHMENT)
     name = path.name
-    if not re.fullmatch(ATTACHMENT_NAME, name):
+    if not re.fullmatch(attachments.NAME, name):
         raise UsageError(
             f"{name!r} is not a plain file name", where=str(path), hint="Use letters, digits, '.', '_' and '-'."
         )
 
     def body(case: Case) -> Json:
-        folder = case.folder / "attachments"
-        folder.mkdir(exist_ok=True)
-        target = folder / name
-        if target.exists() and fsio.read_strict(target, MAX_ATTACHMENT) != data:
+        target = case.folder / letters.FOLDER / name
+        if name in attachments.bound(case) or (target.exists() and fsio.read_strict(target, MAX_ATTACHMENT) != data):
             raise UsageError("the case has another attachment of that name", where=str(target), hint="Rename the file.")
-        fsio.write_atomic(target, data, 0o640)
-        return {"file": name, "sha256": fsio.sha256_bytes(data), "note": note}
+        return {**letters.keep(case.folder, name, data), "note": note}
 
     return file(session, case_id, "attach", person, key, body)
 

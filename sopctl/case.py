@@ -20,7 +20,6 @@ _NAME = re.compile(r"(\d\d)-([a-z]+)\.json")
 _UNFINISHED = re.compile(r"\.\d\d-[a-z]+\.(json(\.sig)?|pdf)\.[0-9a-f]{12}\.tmp")
 _SIGNED_PAPER = re.compile(r"\d\d-[a-z]+\.pdf")
 MAX_DOCUMENTS = 99
-ATTACHMENT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 SIDE_ACTS: tuple[str, ...] = get_args(SideAct)
 #: "step" of a side document
 BESIDE = "-"
@@ -363,26 +362,6 @@ def load_case(folder: Path, profile: Profile) -> Case:
         raise ConfigError(f"documents of several flows ({', '.join(sorted(flows))})", where=str(folder))
     name = flows.pop() if flows else (profile.schedule_flow() or next(iter(profile.flows)))
     return Case(folder.name, folder, name, profile.flow(name), filed, profile.break_glass)
-
-
-def attachments_wrong(case: Case) -> list[str]:
-    """Papers of the case that are gone, or not those whose digest was signed."""
-    bound: dict[str, Any] = {}
-    for filed in case.filed:
-        body = filed.document.body
-        paper = body if filed.document.act == "attach" else body.get("letter")
-        if filed.document.act in {"request", "receive", "attach"} and isinstance(paper, dict):
-            bound[str(paper.get("file"))] = paper.get("sha256")
-    found = []
-    for name, digest in bound.items():
-        path = case.folder / "attachments" / name
-        if not re.fullmatch(ATTACHMENT_NAME, name):
-            found.append(f"attachment {name!r} has no plain name")
-        elif case.folder.joinpath("attachments").is_symlink() or not path.is_file() or path.is_symlink():
-            found.append(f"attachment {name} is not there")
-        elif fsio.sha256_file(path) != digest:
-            found.append(f"attachment {name} is not the one that was signed")
-    return found
 
 
 def case_folders(root: Path) -> Iterator[Path]:

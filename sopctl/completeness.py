@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from sopctl import archive, locks, vault
+from sopctl import archive, attachments, locks, vault
 from sopctl import case as cases
 from sopctl import schedule as schedules
 from sopctl.case import Case
@@ -81,7 +81,7 @@ def _of_case(session: Session, case: CaseLines, records: set[str]) -> list[Findi
     if not case.folder.is_dir():
         return found
     try:
-        return found + list(_case(cases.load_case(case.folder, session.site.profile.profile), records))
+        return found + list(_case(cases.load_case(case.folder, session.site.profile.profile), case.lines, records))
     except SopctlError as error:
         return [*found, Finding("unchecked", case.id, _place(case), "case-unreadable", error.message)]
 
@@ -129,14 +129,14 @@ def _documents(case: CaseLines) -> Iterator[Finding]:
                 yield Finding("broken", case.id, name, "document-altered", meaning)
 
 
-def _case(case: Case, records: set[str]) -> Iterator[Finding]:
+def _case(case: Case, lines: list[LedgerLine], records: set[str]) -> Iterator[Finding]:
     place = f"cases/{case.folder.parent.name}/{case.id}"
     for filed in case.filed:
         record = str(filed.document.body.get("record", "")) if filed.document.act == "execute" else ""
         if record and record not in records:
             meaning = f"document {filed.path.name} names record {record}, and the ledger has no line of it"
             yield Finding("broken", case.id, f"{place}/{filed.path.name}", "case-unrecorded", meaning)
-    for reason in cases.attachments_wrong(case):
+    for reason in attachments.wrong(case, lines):
         yield Finding("broken", case.id, f"{place}/attachments", "attachment", reason)
     if case.filed and case.state.closed and f"{case.id}-C" not in records:
         meaning = f"the case is closed and has no record: sopctl case seal {case.id}, unless it had one"

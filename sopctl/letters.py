@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scanned letters, which become papers of a case: bound by their digest in the document that names them."""
+"""Scanned letters and other papers of a case: bound by a salted digest in the document that names them.
+
+A paper names people, and may have to be erased. So what is signed is the digest of the salt and the paper together, and both
+lie beside the record: when they are gone nobody can try out what the paper may have said.
+"""
 
 from __future__ import annotations
 
 import re
+import secrets
 from pathlib import Path
 
 from sopctl import fsio
@@ -29,10 +34,30 @@ def read(path: Path) -> bytes:
     return data
 
 
-def keep(case_folder: Path, stem: str, path: Path, data: bytes) -> Json:
-    """Put a letter into the case's attachments as ``stem`` with its own ending; returns what a document says of it."""
-    folder = case_folder / "attachments"
+#: a paper's salt lies beside it, under its name with this ending
+SALT = ".salt"
+FOLDER = "attachments"
+
+
+def keep(case_folder: Path, name: str, data: bytes) -> Json:
+    """Put a paper into the case's attachments; returns what a document says of it."""
+    folder = case_folder / FOLDER
     folder.mkdir(exist_ok=True)
-    name = f"{stem}{path.suffix.lower()}"
+    salt = f"{secrets.token_hex(32)}\n".encode()
+    fsio.write_atomic(folder / f"{name}{SALT}", salt, 0o640)
     fsio.write_atomic(folder / name, data, 0o640)
-    return {"file": name, "sha256": fsio.sha256_bytes(data)}
+    return {"file": name, "sha256": fsio.sha256_bytes(salt + data), "salted": True}
+
+
+def digest(path: Path) -> str:
+    """The digest that binds the paper at ``path``: of its salt and itself, where it has a salt. ConfigError when one of them
+    cannot be read."""
+    salt = path.with_name(f"{path.name}{SALT}")
+    before = fsio.read_strict(salt, 1024) if salt.exists() else b""
+    return fsio.sha256_bytes(before + fsio.read_strict(path, MAX_LETTER))
+
+
+def names(case_folder: Path) -> list[str]:
+    """The papers of a case, without their salts."""
+    folder = case_folder / FOLDER
+    return sorted(path.name for path in folder.glob("*") if path.suffix != SALT) if folder.is_dir() else []

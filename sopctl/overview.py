@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sopctl import approval, clock, remains
-from sopctl.case import SIDE_ACTS, Case, Filed, State, attachments_wrong, case_folders, due_act, load_case
+from sopctl import approval, attachments, clock, letters, remains
+from sopctl.case import SIDE_ACTS, Case, Filed, State, case_folders, due_act, load_case
 from sopctl.context import Context, deadline, received_at
 from sopctl.errors import SopctlError
 from sopctl.examination import examine, examine_one
@@ -125,12 +125,13 @@ def summary(session: Session, case: Case) -> Json:
         "kept": holding["kept"],
         "cleaned": holding["cleaned"],
         "problems": examine(context, case)
-        + attachments_wrong(case)
+        + attachments.wrong(case, context.lines)
         + ([holding["unknown"]] if holding["unknown"] else []),
         "request": request,
         "requester": _person(context, str(request.get("requester", ""))) if request else None,
         "documents": rows,
-        "attachments": [path.name for path in sorted((case.folder / "attachments").glob("*"))],
+        "attachments": letters.names(case.folder),
+        "erased": sorted(attachments.erased(case.id, context.lines)),
         "notices": _undelivered(session, case.id),
     }
 

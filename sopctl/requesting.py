@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sopctl import case as cases
-from sopctl import clock, fsio, letters, models, places, vault
+from sopctl import clock, letters, models, places, vault
 from sopctl.case import Case
 from sopctl.errors import GateRefused, UsageError
 from sopctl.examination import SPECIFIED, unsaid_fields
@@ -89,8 +89,7 @@ def request(session: Session, asked: Asked, person: str | None, key: str | None)
             "letter": {
                 "number": asked.letter_number,
                 "date": asked.letter_date,
-                "file": f"surat{asked.letter.suffix.lower()}",
-                "sha256": fsio.sha256_bytes(data),
+                **letters.keep(folder, f"surat{asked.letter.suffix.lower()}", data),
             },
         }
         body |= {name: value for name, value in (("deadline", asked.deadline), ("contact", asked.contact)) if value}
@@ -105,8 +104,6 @@ def request(session: Session, asked: Asked, person: str | None, key: str | None)
                 if "specification" in " ".join(missing)
                 else "",
             )
-        (folder / "attachments").mkdir()
-        fsio.write_atomic(folder / "attachments" / body["letter"]["file"], data, 0o640)
         case = session.file(case, step, signer, role, body)
     except BaseException:
         remove_empty(folder)

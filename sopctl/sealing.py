@@ -22,6 +22,7 @@ from sopctl import (
     fixity,
     forms,
     fsio,
+    letters,
     outcomes,
     paper,
     run_forms,
@@ -162,9 +163,9 @@ def seal_case(session: Session, case: Case, signer: Signer) -> Path:
         files |= _form_files(session, requested, "permintaan")
     if planned := case_forms.plan_form(session, case):
         files |= _form_files(session, [planned], "perencanaan")
-    for attachment in sorted((case.folder / "attachments").glob("*")) if (case.folder / "attachments").is_dir() else []:
-        digest = fsio.sha256_file(attachment).encode()
-        files[f"attachments/{re.sub(r'[^A-Za-z0-9._-]', '_', attachment.name)}.sha256"] = digest + b"\n"
+    for name in letters.names(case.folder):
+        digest = letters.digest(case.folder / letters.FOLDER / name)
+        files[f"attachments/{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.sha256"] = f"{digest}\n".encode()
     state = case.state
     files["case.json"] = fsio.canonical_json(
         {

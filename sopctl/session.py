@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from sopctl import access, clock, content, fsio, locks, places, register, reviews, signing
+from sopctl import access, attachments, clock, content, fsio, locks, places, register, reviews, signing
 from sopctl import case as cases
 from sopctl.case import BESIDE, RATIFY, Case, Filed
 from sopctl.context import Context, deadline, document_ref
@@ -207,7 +207,7 @@ class Session:
         with self.deciding():
             self.context()
             case = self.case(case_id)
-        if reasons := cases.attachments_wrong(case):
+        if reasons := attachments.wrong(case, self.ledger.lines()):
             others = examine(self.context(), case)
             raise GateRefused(others + reasons, where=case.id, hint="Put the paper back that was attached.")
         return case

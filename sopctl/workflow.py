@@ -112,7 +112,7 @@ def receiving(note: str, letter: Path | None) -> Body:
         data = letters.read(letter)
         return {
             "note": note,
-            "letter": letters.keep(case.folder, f"tanda-terima-{len(case.filed) + 1:02d}", letter, data),
+            "letter": letters.keep(case.folder, f"tanda-terima-{len(case.filed) + 1:02d}{letter.suffix.lower()}", data),
         }
 
     return body

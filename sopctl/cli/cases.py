@@ -9,7 +9,18 @@ from typing import Any
 
 import click
 
-from sopctl import escalation, escalation_page, filing, forms, planning, requesting, run_forms, running, workflow
+from sopctl import (
+    erasing,
+    escalation,
+    escalation_page,
+    filing,
+    forms,
+    planning,
+    requesting,
+    run_forms,
+    running,
+    workflow,
+)
 from sopctl.case import Case, due_act
 from sopctl.cli.common import Settings, acting, late, settings, verdict, with_json
 from sopctl.errors import ExitCode
@@ -161,6 +172,25 @@ def _plan_lines(body: Json) -> list[str]:
             f"({size(row['stage_free'])} free), {vault}; about {row['predicted_s']} s ({row['basis']})"
         )
     return lines
+
+
+@case.command()
+@click.argument("case_id", metavar="CASE")
+@click.argument("file", metavar="FILE")
+@click.option("--reason", required=True, help="Why, and who asked for it.")
+@acting
+@with_json
+@settings
+def erase(config: Settings, case_id: str, file: str, reason: str, person: str | None, key: str | None) -> None:
+    """Erase a letter or another paper of a closed case, which names people. Its digest stays, and the act is a record."""
+    said = erasing.erase(config.session, case_id, file, reason, person, key)
+
+    def render(output: Output) -> None:
+        output.line(f"{said['case']}: {said['file']} erased", "bold green")
+        if record := said.get("record"):
+            output.line(f"  record {record}: {said['person']}, {said['reason']}")
+
+    config.output.result(said, render)
 
 
 @case.command()

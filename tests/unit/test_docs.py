@@ -190,7 +190,7 @@ def test_architecture_names_every_module_once_and_no_other() -> None:
 DOCUMENTS = TEXTS["docs/reference/documents.md"]
 #: act → the functions whose literals are its body
 MAKERS: dict[str, list[Callable[..., Any]]] = {
-    "request": [requesting.request, requesting.Specified],
+    "request": [requesting.request, requesting.Specified, letters.keep],
     "dispose": [cases.dispose.callback or cases.dispose],
     "decide": [workflow.decision, targeting.approval_body, approval.approval_target],
     "plan": [planning._plan, planning._window, planning._on_duty, capacity.row],
@@ -199,7 +199,7 @@ MAKERS: dict[str, list[Callable[..., Any]]] = {
     "inform": [workflow.informing],
     "receive": [workflow.receiving, letters.keep],
     "consent": [beside.consent],
-    "attach": [beside.attach],
+    "attach": [beside.attach, letters.keep],
     "withdraw": [beside.withdraw],
     "emergency": [beside.emergency],
     "ratify": [beside.ratify],

@@ -59,7 +59,9 @@ def test_request_leaves_letter_document_and_ledger_line(site: CaseSite, letter: 
     folder = site.root / "cases" / case.split("-")[1] / case
     document = json.loads((folder / "01-request.json").read_bytes())
     assert (folder / "attachments/surat.pdf").read_bytes() == letter.read_bytes()
-    assert document["body"]["letter"]["sha256"] == fsio.sha256_bytes(letter.read_bytes())
+    salt = (folder / "attachments/surat.pdf.salt").read_bytes()
+    bound = document["body"]["letter"]
+    assert (bound["sha256"], bound["salted"]) == (fsio.sha256_bytes(salt + letter.read_bytes()), True)
     assert [line.ref for line in site.ledger.lines() if line.kind == "document"][-1] == f"{case}/01"
     assert examination.examine(site.session.context(), site.session.case(case)) == []
 
