@@ -254,7 +254,8 @@ def record_path(archive_root: Path, record_id: str) -> Path | None:
     """The directory of the sealed record of that id; None when there is none."""
     if not re.fullmatch(r"[A-Z]{3}-[0-9]{4}-[0-9]{4}-[A-Z0-9]{1,8}", record_id):
         return None
-    return next((path for path in (archive_root / "records").glob(f"[0-9]*/[0-9]*/{record_id}") if _is_dir(path)), None)
+    months = [month for year in _folders(archive_root / "records", "[0-9]*") for month in _folders(year, "[0-9]*")]
+    return next((month / record_id for month in months if _is_dir(month / record_id)), None)
 
 
 def record_info(path: Path) -> dict[str, list[str]]:

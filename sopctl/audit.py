@@ -182,7 +182,7 @@ def verify_all(
     else:
         findings += fixity.compare_archive(archive, records, check.digests)
     try:
-        remembered.save()
+        remembered.save(whole=not since)
     except (SopctlError, OSError):  # an auditor may read the site and not write to it
         session.say("what was read could not be remembered: the next audit reads every file again")
     covered, witnessed, good = (

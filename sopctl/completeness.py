@@ -33,7 +33,7 @@ def missing(session: Session, lines: list[LedgerLine]) -> list[Finding]:
     """What the site's cases, ledger and records do not say of each other, but for each case's own (:func:`of_cases`). Only for
     the site's own archive."""
     records = {line.ref for line in lines if line.kind == "record"}
-    found = list(_runs(lines, records))
+    found = [*_runs(lines, records), *_misplaced(session.site.cases)]
     found += [
         Finding("broken", "register", "register/reviews", "review-altered", problem)
         for problem in session.context().reviews.problems
@@ -54,13 +54,27 @@ class CaseLines:
 def cases_of(session: Session, lines: list[LedgerLine]) -> list[CaseLines]:
     """Every case that has a folder, or of which the ledger received a document, by its id."""
     root = session.site.cases
-    found = {folder.name: CaseLines(folder.name, folder) for folder in cases.case_folders(root)}
+    there = {folder.name for folder in cases.case_folders(root)}
+    found = {name: CaseLines(name, _folder(root, name)) for name in there}
     for line in lines:
         match = _ABOUT.match(line.ref)
         if match and (match[0] in found or (line.kind == "document" and re.fullmatch(CASE_PATTERN, match[0]))):
-            place = root / match[1] / match[0]
-            found.setdefault(match[0], CaseLines(match[0], place)).lines.append(line)
+            found.setdefault(match[0], CaseLines(match[0], _folder(root, match[0]))).lines.append(line)
     return [found[name] for name in sorted(found)]
+
+
+def _folder(root: Path, case_id: str) -> Path:
+    """Where a case lies, and nowhere else."""
+    return root / case_id.split("-")[1] / case_id
+
+
+def _misplaced(root: Path) -> Iterator[Finding]:
+    """Folders of cases that lie where no command looks."""
+    for folder in cases.case_folders(root):
+        if folder != _folder(root, folder.name):
+            place = f"cases/{folder.parent.name}/{folder.name}"
+            meaning = f"lies in another year than its own ({_folder(root, folder.name).parent.name}): no command reads it there"
+            yield Finding("broken", folder.name, place, "case-misplaced", meaning)
 
 
 def of_cases(session: Session, chosen: Sequence[CaseLines], remembered: Remembered) -> list[Finding]:
@@ -77,6 +91,9 @@ def of_cases(session: Session, chosen: Sequence[CaseLines], remembered: Remember
 
 
 def _of_case(session: Session, case: CaseLines, records: set[str]) -> list[Finding]:
+    if case.folder.is_symlink():
+        meaning = "a link lies in the place of its folder"
+        return [Finding("broken", case.id, _place(case), "case-missing", meaning)]
     found = list(_documents(case))
     if not case.folder.is_dir():
         return found

@@ -22,8 +22,6 @@ from sopctl.session import Session
 from sopctl.signatures import SignedForm
 
 HOW = "docs/how-to/sign-pdf.md"
-#: of PAdES: with what the CA says inside, and with a time stamp besides
-WITH_TIME, WITHOUT_TIME = "B-LT", "B-B"
 
 
 @dataclass(frozen=True)
@@ -59,18 +57,18 @@ def sign_form(
     if found is None or signatures.record_of(record_id):
         raise UsageError(f"record {record_id!r} does not exist", hint="See sopctl record list.")
     with locks.held(session.site.state, [f"sign-{record_id}"], sealer.person.id, case=record_id):
-        earlier = signatures.taken(session.site.archive, record_id)
+        earlier = _earlier(session, record_id)
         lies = earlier[-1] if earlier else found
         _require_whole(session, [found, *earlier])
-        before = _form(lies, form)
         if any(signatures.read(one).form != form for one in earlier):
             raise UsageError(f"another form of {record_id} was signed", where="--form")
+        before = _form(lies, form)
         now = clock.now()
         official, role = _owner(session, holder, now)
         if official.id in {signatures.read(one).person for one in earlier}:
             raise GateRefused(f"{official.id} has signed this form already", where=record_id)
-        pdf, level = _signed(session, before, holder, reason, official, role, record_id, now)
-        judged = signed_pdf.judge_form(pdf, before, session.trust.anchors, clock.now(), _soft(session))
+        pdf = _signed(session, before, holder, reason, official, role, record_id, now)
+        judged = signed_pdf.judge_form(pdf, before, session.trust.anchors, now, _soft(session))
         if judged.reasons:
             raise GateRefused(list(judged.reasons), where=record_id)
         said = SignedForm(
@@ -85,7 +83,7 @@ def sign_form(
             certificate=judged.certificate,
             subject=judged.subject,
             at=now,
-            level=level,
+            level=judged.level,
             reason=reason,
         )
         files = {form: pdf, signatures.FILE: fsio.canonical_json(to_json(said))}
@@ -95,6 +93,25 @@ def sign_form(
     return Countersigned(made, said)
 
 
+def _earlier(session: Session, record: str) -> list[Path]:
+    """The records that hold its form signed. EvidenceError when the ledger knows one more: signing again would put a second
+    one into its place."""
+    found = signatures.taken(session.site.archive, record)
+    sealed = {line.ref for line in session.ledger.lines() if line.kind == "record"}
+    for number in range(1, 10):
+        name = f"{record}T{number}"
+        there = number <= len(found)
+        if there and name not in sealed:
+            sealing.adopt(session, name)
+        elif name in sealed and not there:
+            raise EvidenceError(
+                "the ledger names this record, but it is gone",
+                where=name,
+                hint="Put it back from a copy of the archive.",
+            )
+    return found
+
+
 def _soft(session: Session) -> bool:
     return session.trust.file.papers.revocation == "soft"
 
@@ -102,7 +119,7 @@ def _soft(session: Session) -> bool:
 def _require_whole(session: Session, records: list[Path]) -> None:
     check = RecordCheck(session, session.ledger.lines(), None)
     for record in records:
-        if wrong := [one for one in check.findings(record) if one.severity == "broken"]:
+        if wrong := check.findings(record):
             raise EvidenceError(
                 f"the record is not what was sealed ({wrong[0].meaning})",
                 where=f"{record}/{wrong[0].file}",
@@ -143,7 +160,7 @@ def _owner(session: Session, holder: Holder, now: str) -> tuple[Person, str]:
 
 def _signed(
     session: Session, before: bytes, holder: Holder, reason: str, person: Person, role: str, record: str, now: str
-) -> tuple[bytes, str]:
+) -> bytes:
     authority = None
     if session.site.config.timestamps:
         stamping.require_signed(session)
@@ -166,4 +183,4 @@ def _signed(
             )
         except CannotSign as error:
             raise SopctlError(str(error), where=record) from error
-    return pdf, WITH_TIME if authority else WITHOUT_TIME
+    return pdf

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,12 @@ def examine(
         findings.append(Finding("unchecked", "ledger", "sop.yml", "witness-unsigned-setting", reason))
         entries = []  # whoever may edit sop.yml could name a witness of their own
     keys = witnesses.keys_of(entries)
-    done = checkpoints.examine(archive, lines, session.site.config.site, check, keys, remembered.once)
+    known = " ".join(sorted(trusts))
+
+    def once(name: str, by: str, places: Sequence[Path], look: Callable[[], list[Finding]]) -> list[Finding]:
+        return remembered.once(name, f"{by} {known}", places, look)
+
+    done = checkpoints.examine(archive, lines, session.site.config.site, check, keys, once)
     findings += done.findings
     witnessed = max(done.witnessed.values(), default=0)
     for copy in given:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sopctl import attachments, clock, fsio, letters, sealing
+from sopctl import archive, attachments, clock, fsio, letters, sealing
 from sopctl.case import Case
 from sopctl.errors import GateRefused, UsageError
 from sopctl.models import Json
@@ -68,8 +68,13 @@ def _seal(session: Session, case: Case, said: Json, signer: Signer) -> str:
     lines = session.ledger.lines()
     before = {line.ref for line in lines if line.kind == "record" and line.ref.startswith(f"{case.id}-E")}
     record = f"{case.id}-E{len(before) + 1:02d}"
-    files = {FILE: fsio.canonical_json(said)}
-    bag = sealing.seal_maintenance(session, record, files, signer, f"{case.id}: {said['file']} erased")
+    if bag := sealing.adopt(session, record):
+        held = fsio.parse_json_strict(archive.record_file(bag, FILE), str(bag))
+        if (held.get("file"), held.get("attachment")) != (said["file"], said["attachment"]):
+            return _seal(session, case, said, signer)
+    else:
+        files = {FILE: fsio.canonical_json(said)}
+        bag = sealing.seal_maintenance(session, record, files, signer, f"{case.id}: {said['file']} erased")
     digests = {"attachment": said["attachment"], "record": fsio.sha256_file(bag / "tagmanifest-sha256.txt")}
     session.ledger.append(attachments.ERASURE, f"{case.id}/{said['file']}", digests)
     return record

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from sopctl.errors import SopctlError
 
 R = TypeVar("R")
+PR_SET_PDEATHSIG = 1
 
 
 def results(jobs: Sequence[Callable[[], R]], *, apart: bool) -> Iterator[R]:
@@ -39,7 +41,8 @@ _jobs: Sequence[Callable[[], Any]] = ()
 
 
 def _begin(jobs: Sequence[Callable[[], Any]]) -> None:
-    """In a new process: Ctrl-C is the first one's to answer."""
+    """In a new process: Ctrl-C is the first one's to answer, and it ends when that one does, however it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     global _jobs  # noqa: PLW0603  (a forked process has one list of jobs for all its life)
     _jobs = jobs
     signal.signal(signal.SIGINT, signal.SIG_IGN)

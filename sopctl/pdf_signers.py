@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,8 @@ def from_pkcs11(module: Path, token: str, label: str, pin: str) -> Iterator[Hold
     except library.PKCS11Error as error:
         raise CannotSign(f"the token {token!r} does not sign by {label!r} ({_plain(error)})") from error
     finally:
-        session.close()
+        with suppress(library.PKCS11Error):  # the token was pulled out
+            session.close()
 
 
 def _holder(signer: Signer) -> Holder:

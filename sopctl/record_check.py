@@ -40,7 +40,8 @@ class RecordCheck:
         self.session, self.remembered = session, remembered
         self.sealed = {line.ref: line for line in lines if line.kind == "record"}
         self.digests = {ref: line.digests.get("tagmanifest", "") for ref, line in self.sealed.items()}
-        self._trusted = {line.digests.get("trust") for line in lines if line.kind == "trust"}
+        self._changes = [line for line in lines if line.kind == "trust"]
+        self._trusted = {line.digests.get("trust") for line in self._changes}
         self._lines: defaultdict[str, list[LedgerLine]] = defaultdict(list)
         for line in lines:
             self._lines[line.ref.partition("/")[0]].append(line)
@@ -52,12 +53,15 @@ class RecordCheck:
     def findings(self, record: Path) -> list[Finding]:
         """Everything that speaks against the record at ``record``."""
         line = self.sealed.get(record.name)
-        if (
-            self.remembered is None or line is None or signatures.record_of(record.name)
-        ):  # the last hang on another's bytes
+        if self.remembered is None:
             return self._findings(record)
+        if line is None or signatures.record_of(record.name):  # the last hang on another's bytes
+            self.remembered.read += 1
+            return self._findings(record)
+        about = self._lines.get("-".join(record.name.split("-")[:3]), [line])
         place = f"{RECORDS}{record.parent.parent.name}/{record.parent.name}/{record.name}"
-        return self.remembered.once(place, line.digest, [record], lambda: self._findings(record))
+        by = f"{line.digest} {about[-1].digest}"  # its own line, and the last one about its case
+        return self.remembered.once(place, by, [record], lambda: self._findings(record))
 
     def _findings(self, record: Path) -> list[Finding]:
         trust = self._trust(record)
@@ -151,13 +155,16 @@ class RecordCheck:
 
     def _signed_form(self, record: Path, trust: Trust | Refusal) -> list[Finding]:
         """The electronic signature on a form, where this is the record of one."""
-        if not signatures.record_of(record.name) or not (record / "data" / signatures.FILE).is_file():
+        line = self.sealed.get(record.name)
+        if not signatures.record_of(record.name) or line is None:  # what the ledger does not know is named already
             return []
         if not isinstance(trust, Trust):
             return [_finding(trust, record, TRUST)]
-        line = self.sealed.get(record.name)
-        at = line.at if line else self.session.started
-        return signatures.findings(record.parents[3], record, trust, at)
+        before = [one for one in self._changes if one.seq < line.seq]
+        if before and before[-1].digests.get("trust") != trust.digest:
+            meaning = "it holds another trust than was in force when it was received: whose certificate it was then is not said"
+            return [Finding("broken", record.name, TRUST, "signature-form", meaning)]
+        return signatures.findings(record.parents[3], record, trust, line.at, self.digests)
 
 
 def _documents(record: Path) -> list[Path]:

@@ -76,7 +76,7 @@ class Remembered:
                 if stat.S_ISDIR(status.st_mode):
                     with os.scandir(path) as entries:
                         seen += [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
-                if max(one.st_ctime_ns for _, one in seen) > latest:
+                if any(one.st_ctime_ns > latest or not _plain(one.st_mode) for _, one in seen):
                     return None
                 seen.sort(key=itemgetter(0))
                 waiting += [f"{path}/{name}" for name, one in seen if name and stat.S_ISDIR(one.st_mode)]
@@ -99,13 +99,15 @@ class Remembered:
         self.read += read
         self.reused += reused
 
-    def save(self) -> None:
-        """Keep what was seen. ConfigError when it cannot be written."""
-        if self.state is None or self.known | self.seen == self.known:
+    def save(self, *, whole: bool) -> None:
+        """Keep what was seen, and (unless the ``whole`` archive was looked at) what was known. ConfigError when it cannot be
+        written."""
+        kept = self.seen if whole else self.known | self.seen
+        if self.state is None or kept == self.known:
             return
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = self._key(self.state) or self._new_key(self.state)
-        data = json.dumps(self.known | self.seen, sort_keys=True).encode()
+        data = json.dumps(kept, sort_keys=True).encode()
         fsio.write_atomic(self.state / NAME, _seal(key, self.archive, data).encode() + b"\n" + data, 0o600)
 
     def _load(self, state: Path) -> None:
@@ -137,6 +139,11 @@ class Remembered:
 def _seal(key: bytes, archive: Path, data: bytes) -> str:
     """Bound to the archive's place as well: another archive's memory says nothing of this one."""
     return hmac.new(key, str(archive.resolve()).encode() + b"\0" + data, hashlib.sha256).hexdigest()
+
+
+def _plain(mode: int) -> bool:
+    """Whether it is a file or a folder: what a link leads to would change unseen."""
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _marks(status: os.stat_result) -> tuple[int, ...]:

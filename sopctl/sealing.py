@@ -196,7 +196,10 @@ def seal_case(session: Session, case: Case, signer: Signer) -> Path:
 
 
 def seal_maintenance(session: Session, record: str, files: Mapping[str, bytes], signer: Signer, said: str) -> Path:
-    """Seal what maintenance of the vault came to, and enter it into the ledger; returns the bag."""
+    """Seal what maintenance of the vault (or another act beside the cases) came to, and enter it into the ledger; returns the
+    bag. EvidenceError when the ledger knows such a record already, and the archive does not hold it."""
+    if session.ledger.find("record", record):
+        raise EvidenceError("the ledger has this record already", where=record, hint="sopctl audit verify says more.")
     common: dict[str, bytes | Path] = {
         "trust/trust.yml": session.trust.data,
         "trust/trust.yml.sig": session.trust.signature,
@@ -220,6 +223,17 @@ def seal_maintenance(session: Session, record: str, files: Mapping[str, bytes], 
         "record", record, {"tagmanifest": fsio.sha256_file(bag / "tagmanifest-sha256.txt")}, unique=True
     )
     witnessing.after_sealing(session, signer)
+    return bag
+
+
+def adopt(session: Session, record: str) -> Path | None:
+    """Enter a record into the ledger that a killed command had put into place; None when there is none. EvidenceError when it
+    does not hold."""
+    if session.ledger.find("record", record) or (bag := _unlisted(session, record)) is None:
+        return None
+    digest = fsio.sha256_file(bag / "tagmanifest-sha256.txt")
+    session.ledger.append("record", record, {"tagmanifest": digest}, unique=True)
+    session.say(f"record {record} was sealed when a command broke off, and is entered into the ledger now")
     return bag
 
 

@@ -8,9 +8,10 @@ before left it for the next.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from sopctl import archive, fsio, loading, signed_pdf
+from sopctl import archive, clock, fsio, loading, signed_pdf
 from sopctl.errors import SopctlError
 from sopctl.findings import Finding
 from sopctl.models import Record
@@ -18,6 +19,8 @@ from sopctl.trust import Trust
 
 SCHEMA = "sop-signature/v1"
 FILE = "signature.json"
+#: seconds between signing and the ledger's line
+RECEIVED_WITHIN = 600
 _ID = re.compile(r"(.+)T([1-9])")
 
 
@@ -60,32 +63,43 @@ def read(record: Path) -> SignedForm:
     return loading.load_json(SignedForm, fsio.read_strict(path), path)
 
 
-def findings(archive_root: Path, record: Path, trust: Trust, at: str) -> list[Finding]:
-    """What speaks against the signature in ``record``, which the ledger received ``at``."""
+def findings(archive_root: Path, record: Path, trust: Trust, received: str, sealed: Mapping[str, str]) -> list[Finding]:
+    """What speaks against the signature in ``record``, which the ledger received at that time. ``sealed``: record → digest of
+    its tag manifest, as the ledger has it."""
     try:
         said = read(record)
         pdf = archive.record_file(record, said.form)
     except SopctlError as error:
         return [Finding("broken", record.name, f"data/{FILE}", "signature-unreadable", error.message)]
-    name = f"data/{said.form}"
     number = int(record.name[-1])
     wanted = said.of if number == 1 else f"{said.of}T{number - 1}"
     if (record_of(record.name), said.before_in) != (said.of, wanted):
         return [Finding("broken", record.name, f"data/{FILE}", "signature-place", f"speaks of a form of {said.of}")]
+    name = f"data/{said.form}"
+    earlier = taken(archive_root, said.of)[: number - 1]
     lies = archive.record_path(archive_root, said.before_in)
     try:
-        before = archive.record_file(lies, said.form) if lies else None
+        before = archive.record_file(lies, said.form) if lies and len(earlier) == number - 1 else None
+        people = {read(one).person for one in earlier}
     except SopctlError:
         before = None
     if before is None:
         meaning = f"what was signed ({said.before_in}) is not in this archive"
         return [Finding("unchecked", record.name, name, "signature-before", meaning)]
-    found = []
-    if fsio.sha256_bytes(before) != said.before:
-        found.append("was put on another form than lies there")
-    judged = signed_pdf.judge_form(pdf, before, trust.anchors, at, trust.file.papers.revocation == "soft")
-    found += judged.reasons
-    found += trust.certificate_reasons(judged.certificate, said.person, [said.role], [at])
+    judged = signed_pdf.judge_form(pdf, before, trust.anchors, said.at, trust.file.papers.revocation == "soft")
+    times = [said.at, received]
+    found = [*judged.reasons, *trust.certificate_reasons(judged.certificate, said.person, [said.role], times)]
+    late = clock.seconds_between(said.at, received)
+    facts = {
+        "it was put on another form than lies there": fsio.sha256_bytes(before) == said.before,
+        "it is of another record than the ledger has": sealed.get(said.of) == said.tagmanifest,
+        "its certificate is another than is said": judged.certificate == said.certificate,
+        "its signer is called otherwise than is said": judged.subject == said.subject,
+        f"it is no PAdES {said.level}": judged.level == said.level,
+        f"{said.person} had signed this form before": said.person not in people,
+        f"it says {said.at} and was received at {received}": 0 <= late <= RECEIVED_WITHIN,
+    }
+    found += [meaning for meaning, true in facts.items() if not true]
     return [
         Finding("broken", record.name, name, "signature-form", f"the signature on the form: {one}") for one in found
     ]

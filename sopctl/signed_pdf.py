@@ -33,6 +33,8 @@ FIELD = "TandaTangan"
 BOX = (311, 48, 555, 130)
 #: where those who sign a record's form stand: in the margin of its last page, beside each other
 MARGIN_FIELDS = ("Tte1", "Tte2", "Tte3")
+#: levels of PAdES: with what the CA says and a time stamp inside, and without the time
+WITH_TIME, WITHOUT_TIME = "B-LT", "B-B"
 MOST_ENDS = 500
 REVOKED = "the certificate was revoked"
 UNKNOWN = "whether the certificate is revoked could not be found out (no answer of the CA that holds for that time)"
@@ -60,11 +62,12 @@ class CertificateFacts:
 @dataclass(frozen=True)
 class Judgement:
     """``reasons``: why the PDF is not a good signature on the paper (empty when it is); ``certificate``: of its signer
-    (``sha256:<hex>``, empty when it has none), ``subject``: what it calls them."""
+    (``sha256:<hex>``, empty when it has none), ``subject``: what it calls them, ``level``: of PAdES, of a form."""
 
     reasons: tuple[str, ...]
     certificate: str = ""
     subject: str = ""
+    level: str = ""
 
 
 def is_pdf(data: bytes) -> bool:
@@ -217,6 +220,8 @@ def _judge_form(pdf: bytes, before: bytes, anchors: tuple[bytes, ...], at: str, 
         return Judgement(("it is not the form with something added behind it",))
     if _attached(reader) != _attached(form):
         return Judgement(("the data inside it is not the form's",))
+    if not set(MARGIN_FIELDS) <= _fields(form):
+        return Judgement(("it has no places for signatures",))
     signatures = list(reader.embedded_regular_signatures)
     if len(signatures) != len(list(form.embedded_regular_signatures)) + 1:
         return Judgement(("there is not one more signature on it than on the form",))
@@ -226,19 +231,20 @@ def _judge_form(pdf: bytes, before: bytes, anchors: tuple[bytes, ...], at: str, 
     elif outside := _visible_elsewhere(reader, MARGIN_FIELDS):
         wrong = f"a visible field ({outside}) was added outside the places for signatures"
     elif not _permits(reader):
-        wrong = "it allows more than its first signature says"
+        wrong = "its first signature does not say what may come after it, or something else does"
     elif _altered(reader, form.xrefs.total_revisions - 1, signature.signed_revision, certified=True):
         wrong = "the form was altered before it was signed"
     else:
         wrong = _held(reader, signature, anchors, at, soft)
     one = signature.signer_cert
-    return Judgement((wrong,) if wrong else (), _digest(one.dump()), str(one.subject.human_friendly))
+    level = WITH_TIME if "/DSS" in reader.root and _stamped(signature) else WITHOUT_TIME
+    return Judgement((wrong,) if wrong else (), _digest(one.dump()), str(one.subject.human_friendly), level)
 
 
-def signers(pdf: bytes) -> list[str]:
-    """The certificates (``sha256:<hex>``) of those who signed the PDF, in their order. BadPdf when it cannot be read."""
-    found = _reading(lambda: [_digest(one.signer_cert.dump()) for one in _reader(pdf).embedded_regular_signatures])
-    return [str(one) for one in found]
+def _stamped(signature: EmbeddedPdfSignature) -> bool:
+    """Whether a time stamp lies in the signature."""
+    more = signature.signer_info["unsigned_attrs"]
+    return any(one["type"].native == "signature_time_stamp_token" for one in more or ())
 
 
 def _held(
@@ -328,6 +334,12 @@ def _visible_elsewhere(reader: PdfFileReader, ours: Collection[str]) -> str:
     return ""
 
 
+def _fields(reader: PdfFileReader) -> set[str]:
+    from pyhanko.sign.fields import enumerate_sig_fields
+
+    return {str(name) for name, _, _ in enumerate_sig_fields(reader)}
+
+
 def _area(rectangle: Any) -> float:
     if rectangle is None:
         return 0
@@ -354,11 +366,11 @@ def _policy(certified: bool = False) -> StandardDiffPolicy:
 
 
 def _permits(reader: PdfFileReader) -> bool:
-    """Whether the catalog's permissions are none but those of the form's first signature."""
+    """Whether the catalog says that the form's first signature says what may come after it, and no more."""
     permissions = reader.root.get("/Perms", {})
     said = permissions.raw_get("/DocMDP") if set(permissions) == {"/DocMDP"} else None
     first = next(iter(reader.embedded_regular_signatures))
-    return not permissions or said == first.sig_field.raw_get("/V")
+    return said is not None and said == first.sig_field.raw_get("/V")
 
 
 def _streams(found: Any) -> list[bytes]:

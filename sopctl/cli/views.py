@@ -68,10 +68,8 @@ def _show(output: Output, value: Json, zone: str) -> None:
         output.line(f"        {due['step']}. {due['text']}")
     for one in value["kept"]:
         output.line(f"  kept: {kept_line(one)}", "yellow" if one["cleanable"] else "")
-    for one in value["cleaned"]:
-        output.line(f"  {dropped_line(one)}")
-    for name in value["erased"]:
-        output.line(f"  erased: {name}")
+    for gone in [*map(dropped_line, value["cleaned"]), *(f"erased: {name}" for name in value["erased"])]:
+        output.line(f"  {gone}")
     for one in value["notices"]:
         again = "given up" if one["state"] == "given-up" else "the next command tries again"
         output.line(

@@ -8,6 +8,7 @@ RULES: dict[str, str] = {
     "bag-info": "keterangan rekaman (bag-info.txt) tidak sesuai isinya",
     "bagit": "rekaman tidak lulus pemeriksaan bagit",
     "bagit-version": "pernyataan format BagIt bukan yang ditulis saat penyegelan",
+    "case-misplaced": "folder kasus terletak pada tahun lain",
     "case-missing": "berkas kasus yang tercatat di buku besar tidak ada lagi",
     "case-unreadable": "kasus tidak dapat dibaca",
     "case-unrecorded": "pelaksanaan menyebut rekaman yang tidak ada di buku besar",

@@ -40,12 +40,13 @@ def since_long_ago(file: TrustFile) -> TrustFile:
 def base(tmp_path_factory: pytest.TempPathFactory) -> CaseSite:
     """A request of twenty days ago, disposed the day after it came, and nothing since."""
     site = make_local_site(tmp_path_factory.mktemp("late"))
+    with at_home(site):  # the trust that the record holds must be the one of that time
+        CaseSite(site.root, site.keys, "", site).retrust(since_long_ago)
     site.run("schedule", "run", "--due", as_="pelaksana")
     case = site.requested("antrean")
     site.run("case", "dispose", case, as_="kadis")
     made = CaseSite(site.root, site.keys, case, site)
     with at_home(site):
-        made.retrust(since_long_ago)
         papers = made.papers()
         now = datetime.now(UTC)
         for paper, days in zip(papers, (20, 19), strict=True):

@@ -187,16 +187,63 @@ def test_other_processes_find_the_same(full: bool, sealed: CaseSite, monkeypatch
         assert look(sealed).reused == here.records - 1
 
 
+def _linked(site: CaseSite) -> Path:
+    """The case's folder elsewhere, and a link in its place; returns where it lies."""
+    elsewhere = site.root / "elsewhere"
+    site.folder.rename(elsewhere)
+    site.folder.symlink_to(elsewhere)
+    return elsewhere
+
+
+def test_a_case_behind_a_link_is_no_case(sealed: CaseSite) -> None:
+    look(sealed)
+    _linked(sealed)
+    assert "case-missing" in found(look(sealed))
+    assert "case-missing" in found(look(sealed))
+
+
+def test_a_file_behind_a_link_is_never_remembered(sealed: CaseSite) -> None:
+    """A letter that became a link: what it leads to may change, and nothing about the link does."""
+    look(sealed)
+    letter = next(path for path in (sealed.folder / "attachments").iterdir() if path.suffix != ".salt")
+    letter.rename(sealed.root / "elsewhere")
+    letter.symlink_to(sealed.root / "elsewhere")
+    assert "attachment" in found(look(sealed))
+
+
+def test_the_same_case_in_another_year_hides_nothing(sealed: CaseSite) -> None:
+    other = sealed.folder.parent.parent / "2031" / sealed.folder.name
+    shutil.copytree(sealed.folder, other)
+    _document_altered(sealed)
+    assert {"case-misplaced", "document-altered"} <= found(look(sealed))
+    shutil.rmtree(sealed.folder)
+    assert {"case-misplaced", "case-missing"} <= found(look(sealed))
+
+
+def test_a_history_that_is_gone_is_told_again(sealed: CaseSite) -> None:
+    """Whose signature a checkpoint bears could be said, and was remembered; then nobody can say it any more."""
+    sealed.retrust(lambda file: file)
+    assert look(sealed).covered
+    history = sorted((sealed.root / "trust/history").glob("*"))
+    for path in history:
+        path.unlink()
+    for path in (sealed.root / "archive/records").rglob("trust.yml"):
+        assert path.exists()  # records hold theirs, which is as good
+    assert found(look(sealed)) == found(look(sealed, full=True))
+
+
 def test_other_trust_looks_at_everything_again(sealed: CaseSite) -> None:
     first = look(sealed)
     sealed.retrust(lambda file: file)
     assert look(sealed).read == first.read
 
 
-def test_a_new_line_of_the_ledger_changes_nothing_about_the_others(sealed: CaseSite) -> None:
+def test_a_new_line_of_the_ledger_concerns_its_own_case(sealed: CaseSite) -> None:
     look(sealed)
-    Ledger(sealed.ledger.path).append("locks-cleared", sealed.case)
+    Ledger(sealed.ledger.path).append("locks-cleared", "VLT-2026-0001")
     assert look(sealed).read == 0
+    Ledger(sealed.ledger.path).append("locks-cleared", sealed.case)
+    assert look(sealed).read == 1
 
 
 def test_exchanged_by_a_rename(sealed: CaseSite) -> None:
@@ -216,8 +263,12 @@ def _forge(site: CaseSite, *, with_key: bool) -> None:
     session = site.session
     memory = remembered.Remembered(site.root / "archive", None, audit._basis(session))
     path = record(site)
-    line = next(one for one in session.ledger.lines() if (one.kind, one.ref) == ("record", path.name))
-    value[f"records/{path.parent.parent.name}/{path.parent.name}/{path.name}"] = memory._mark(line.digest, [path])
+    lines = session.ledger.lines()
+    line = next(one for one in lines if (one.kind, one.ref) == ("record", path.name))
+    about = [one for one in lines if one.ref.partition("/")[0] == site.case]
+    value[f"records/{path.parent.parent.name}/{path.parent.name}/{path.name}"] = memory._mark(
+        f"{line.digest} {about[-1].digest}", [path]
+    )
     data = json.dumps(value).encode()
     key = (state / remembered.KEY).read_bytes() if with_key else b"0" * 32
     place = str((site.root / "archive").resolve()).encode()

@@ -10,16 +10,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
 from pyhanko.pdf_utils.reader import PdfFileReader
 
-from sopctl import archive, audit, cli, clock, signed_pdf
+from sopctl import archive, audit, cli, clock, fsio, sealing, signed_pdf
 from sopctl.cli import records
+from sopctl.ledger import Ledger
 from tests.support import timestamp_authority
 from tests.support.case_site import CaseSite, at_home
 from tests.support.official_ca import PASSPHRASE, Holder, OfficialCa, serving
@@ -332,3 +334,71 @@ def test_by_hand(desk: Desk) -> None:
     assert "not kabid's certificate" in by_hand(root)
     desk.signed(1).write_bytes(desk.form + b"x")
     assert "does not begin with what was signed" in by_hand(root)
+
+
+def resealed(desk: Desk, change: Callable[[dict[str, Any]], object], number: int = 1) -> list[str]:
+    """What the audit says when whoever may seal makes the record of a signature anew, with other things said of it."""
+    record = desk.signed(number).parents[1]
+    said = json.loads((record / "data/signature.json").read_bytes())
+    change(said)
+    pdf = desk.signed(number).read_bytes()
+    shutil.rmtree(record)
+    session = desk.site.session
+    lines = [line for line in session.ledger.lines() if line.ref != record.name]
+    desk.site.ledger.path.write_bytes(b"".join(line.raw() + b"\n" for line in lines[: len(lines)]))
+    shutil.rmtree(desk.site.root / "archive/checkpoints", ignore_errors=True)
+    session = desk.site.session
+    files = {"form.pdf": pdf, "signature.json": fsio.canonical_json(said)} if said else {"form.pdf": pdf}
+    files["trust/anchors.pem"] = signed_pdf.pem_of(session.trust.anchors)
+    sealing.seal_maintenance(session, record.name, files, session.signer("pelaksana", None), "anew")
+    return desk.broken()
+
+
+SAID: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "nothing": (lambda said: said.clear(), "signature-unreadable"),
+    "level": (lambda said: said.update(level="B-LT"), "is no PAdES B-LT"),
+    "person": (lambda said: said.update(person="kadis"), "is kabid's, not kadis's"),
+    "certificate": (lambda said: said.update(certificate="sha256:" + "0" * 64), "another than is said"),
+    "subject": (lambda said: said.update(subject="Kepala Dinas"), "called otherwise"),
+    "record": (lambda said: said.update(tagmanifest="sha256:" + "0" * 64), "another record than the ledger has"),
+    "time": (lambda said: said.update(at="2026-11-01T00:00:00Z"), "was received at"),
+    "form": (lambda said: said.update(of="RST-2026-0077-C"), "signature-place"),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_is_said_of_a_signature_is_checked(name: str, desk: Desk) -> None:
+    change, expected = SAID[name]
+    assert desk.sign(desk.kabid) == 0
+    assert any(expected in one for one in resealed(desk, change))
+
+
+def test_sealed_anew_as_it_was_nothing_is_found(desk: Desk) -> None:
+    assert desk.sign(desk.kabid) == 0
+    assert resealed(desk, lambda _said: None) == []
+
+
+def test_a_signature_that_is_gone_is_not_made_again(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert desk.sign(desk.kabid) == 0
+    record = desk.signed(1).parents[1]
+    record.rename(desk.site.root / "gone")
+    capsys.readouterr()
+    assert desk.sign(desk.kadis) == 30
+    assert "the ledger names this record, but it is gone" in capsys.readouterr().err
+    (desk.site.root / "gone").rename(record)
+    assert desk.sign(desk.kadis) == 0
+    assert desk.broken() == []
+
+
+def test_killed_before_the_ledgers_line(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The record lies there and the ledger does not know it: the next who signs has it entered, and signs on it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "append", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert desk.sign(desk.kabid) != 0
+    assert any("record-unlisted" in one for one in desk.broken())
+    assert desk.sign(desk.kadis) == 0
+    assert f"record {desk.record}T1 was sealed when a command broke off" in capsys.readouterr().err
+    assert valid(desk.signed(2), desk.ca.anchor) == ["VALID", "VALID"]
+    assert desk.broken() == []
