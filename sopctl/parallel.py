@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +47,7 @@ def _begin(jobs: Sequence[Callable[[], Any]]) -> None:
     global _jobs  # noqa: PLW0603  (a forked process has one list of jobs for all its life)
     _jobs = jobs
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # nothing here lives long enough to be looked for
 
 
 def _do(number: int) -> Any:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -104,13 +105,19 @@ def load_register(site_root: Path) -> SignedRegister | None:
     if not os.path.lexists(path):
         return None
     data = fsio.read_strict(path)
+    index = _index(data, path)
+    signature_path = path.with_name("index.yml.sig")
+    return SignedRegister(index, data, fsio.read_strict(signature_path) if os.path.lexists(signature_path) else None)
+
+
+@lru_cache(maxsize=4)  # the gate asks for it again and again, and it may name thousands
+def _index(data: bytes, path: Path) -> RegisterIndex:
     index = loading.from_yaml(RegisterIndex, data, path)
     clock.parse(index.issued, f"{path}:issued")
     for name, digest in index.entries.items():
         if not _ENTRY.fullmatch(name) or not _DIGEST.fullmatch(digest):
             raise ConfigError("is not an entry with its digest", where=f"{path}:entries.{name}")
-    signature_path = path.with_name("index.yml.sig")
-    return SignedRegister(index, data, fsio.read_strict(signature_path) if os.path.lexists(signature_path) else None)
+    return index
 
 
 def index_bytes(index: RegisterIndex) -> bytes:

@@ -7,15 +7,16 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from sopctl import clock, content, fsio, loading, naming, periods, tokens
+from sopctl import clock, content, fsio, loading, naming, parallel, periods, tokens
 from sopctl.errors import ConfigError, UsageError
 from sopctl.models import Connection, Dataset, Schedule, SecretRef, Server
 from sopctl.profile import LoadedProfile, Trigger, load_profile
@@ -47,6 +48,22 @@ def find_site(option: str | None = None) -> Path:
         where=str(here),
         hint="Go into a site, give -C FOLDER, or make one: sopctl init FOLDER --profile trenggalek.",
     )
+
+
+#: so many register entries are read by one process, where there are more than MANY
+PORTION, MANY = 500, 2000
+
+
+def _read_entries(kind: type[R], place: Path, names: Sequence[str]) -> list[tuple[str, bytes, R]]:
+    """Each entry's file name, bytes, and what they say. ConfigError names the first that says nothing."""
+    found = []
+    for name in names:
+        path = place / name
+        if path.suffix != ".yml":
+            raise ConfigError("register entries end in .yml", where=str(path), hint="Rename the file.")
+        data = fsio.read_strict(path)
+        found.append((name, data, loading.from_yaml(kind, data, path)))
+    return found
 
 
 class Site:
@@ -124,17 +141,15 @@ class Site:
         found: dict[str, R] = {}
         place = self.root / "register" / folder
         names = sorted(path.name for path in place.glob("*.y*ml"))  # paths compare slowly, and there are thousands
-        for path in (place / name for name in names):
-            if path.suffix != ".yml":
-                raise ConfigError("register entries end in .yml", where=str(path), hint="Rename the file.")
-            data = fsio.read_strict(path)
-            self.register_bytes[f"{folder}/{path.name}"] = data
-            entry = loading.from_yaml(kind, data, path)
-            entry_id = loading.check_id(entry.id, f"{path}:id")
-            if path.stem != entry_id:
-                raise ConfigError(f"id {entry_id!r} differs from the file's name", where=f"{path}:id")
+        portions = [names[first : first + PORTION] for first in range(0, len(names), PORTION)]
+        jobs = [partial(_read_entries, kind, place, portion) for portion in portions]
+        for name, data, entry in chain.from_iterable(parallel.results(jobs, apart=len(names) > MANY)):
+            self.register_bytes[f"{folder}/{name}"] = data
+            entry_id = loading.check_id(entry.id, f"{place / name}:id")
+            if name != f"{entry_id}.yml":
+                raise ConfigError(f"id {entry_id!r} differs from the file's name", where=f"{place / name}:id")
             if entry_id in found:
-                raise ConfigError(f"{entry_id!r} stands in two files", where=str(path), hint="Keep one of them.")
+                raise ConfigError(f"{entry_id!r} stands in two files", where=str(place / name), hint="Keep one of them.")
             found[entry_id] = entry
         return found
 
