@@ -149,7 +149,9 @@ class Site:
             if name != f"{entry_id}.yml":
                 raise ConfigError(f"id {entry_id!r} differs from the file's name", where=f"{place / name}:id")
             if entry_id in found:
-                raise ConfigError(f"{entry_id!r} stands in two files", where=str(place / name), hint="Keep one of them.")
+                raise ConfigError(
+                    f"{entry_id!r} stands in two files", where=str(place / name), hint="Keep one of them."
+                )
             found[entry_id] = entry
         return found
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sopctl import cli, fsio, plan, register
+from sopctl import site as sites
 from sopctl.access import secrets
 from sopctl.errors import ConfigError, SopctlError, UsageError
 from sopctl.models import SecretRef, to_json
@@ -118,6 +119,26 @@ WRONG: list[tuple[Callable[[CaseSite], None], str, str]] = [
         "'2026' is not a time",
     ),
 ]
+
+
+def test_a_large_register_is_read_by_others_alike(site: CaseSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In portions, by other processes: the same entries in the same order, and the same words about the first wrong one."""
+    entry = json.loads((site.root / "register/servers/srv01.yml").read_text(encoding="utf-8"))
+    for number in range(40):
+        name = f"srv-{number:03}"
+        path = site.root / f"register/servers/{name}.yml"
+        path.write_text(json.dumps({**entry, "id": name, "inventory_hostname": name}), encoding="utf-8")
+    here = Site(site.root)
+    assert len(here.servers) == 41
+    monkeypatch.setattr(sites, "MANY", 0)
+    monkeypatch.setattr(sites, "PORTION", 3)
+    there = Site(site.root)
+    assert (list(there.servers.items()), there.register_bytes) == (list(here.servers.items()), here.register_bytes)
+    for number in (7, 21):
+        (site.root / f"register/servers/srv-{number:03}.yml").write_text("id: [", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        _ = Site(site.root).servers
+    assert "srv-007.yml:1:" in caught.value.where
 
 
 @pytest.mark.parametrize(("spoil", "place", "problem"), WRONG)
