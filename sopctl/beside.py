@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from sopctl import attachments, examination, fsio, letters, locks, sealing
+from sopctl import attachments, broken_runs, examination, fsio, letters, locks, sealing
 from sopctl.case import Case, case_folders
 from sopctl.context import document_ref
 from sopctl.errors import GateRefused, UsageError
@@ -184,6 +184,8 @@ def take_over(session: Session, case_id: str, reason: str, person: str | None, k
     body |= {"set_aside": aside} if aside else {}
     case = session.file_beside(case, "takeover", signer, role, body)
     locks.take_over(session.site.state, stale)
+    with session.holding(case.id, signer.person.id):
+        broken_runs.seal(session, case.id, signer)
     if case.state.closed and not session.ledger.find("record", f"{case.id}-C"):  # died before it was sealed
         session.say(f"record {sealing.seal_case(session, case, signer).name} sealed")
     return case

@@ -99,7 +99,11 @@ def _site(session: Session) -> list[Item]:
     found += _gaps(session)
     runs = sorted((site.state / "runs").glob("*")) if (site.state / "runs").is_dir() else []
     found += [
-        Item("run", "warn", f"{path.name} broke off before its record was sealed; its artifacts lie in {path}")
+        Item(
+            "run",
+            "warn",
+            f"{path.name} broke off before its record was sealed; the next command that acts on its case seals what lies in {path}",
+        )
         for path in runs
     ]
     found += [Item("lock", "warn", str(lock)) for lock in locks.peek(site.state)]

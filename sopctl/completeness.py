@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from sopctl import archive, attachments, locks, vault
+from sopctl import archive, attachments, broken_runs, locks, vault
 from sopctl import case as cases
 from sopctl import schedule as schedules
 from sopctl.case import Case
@@ -110,7 +110,8 @@ def _place(case: CaseLines) -> str:
 def _runs(lines: list[LedgerLine], records: set[str]) -> Iterator[Finding]:
     """Each run that was started against the records. A run that was killed has none, until the next command seals it."""
     for line in lines:
-        if line.kind == "run-started" and (run := line.ref.partition("/")[2]) not in records:
+        run = line.ref.partition("/")[2]
+        if line.kind == "run-started" and not {run, broken_runs.record_of(run)} & records:
             meaning = f"the run began at {line.at} and has no record: it was killed, or its record's line is gone"
             yield Finding("unchecked", run, f"ledger.jsonl:{line.seq}", "run-unrecorded", meaning)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sopctl import approval, clock, fsio, sealing
+from sopctl import approval, broken_runs, clock, fsio, sealing
 from sopctl import plan as plans
 from sopctl.case import Case, due_step
 from sopctl.duties import authority, requester_now, separation
@@ -56,6 +56,7 @@ def execute_case(
     session.read_what_decides()
     signer = session.signer(person, key)
     with session.holding(case_id, signer.person.id):
+        broken_runs.seal(session, case_id, signer)
         return _execute_case(session, case_id, signer, check=check, progress=progress)
 
 

@@ -195,7 +195,9 @@ def seal_case(session: Session, case: Case, signer: Signer) -> Path:
     return bag
 
 
-def seal_maintenance(session: Session, record: str, files: Mapping[str, bytes], signer: Signer, said: str) -> Path:
+def seal_maintenance(
+    session: Session, record: str, files: Mapping[str, bytes | Path], signer: Signer, said: str
+) -> Path:
     """Seal what maintenance of the vault (or another act beside the cases) came to, and enter it into the ledger; returns the
     bag. EvidenceError when the ledger knows such a record already, and the archive does not hold it."""
     if session.ledger.find("record", record):

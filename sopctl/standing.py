@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from sopctl import approval, archive, clock, fsio, locks, periods, vault
+from sopctl import approval, archive, broken_runs, clock, fsio, locks, periods, vault
 from sopctl import case as cases
 from sopctl import plan as plans
 from sopctl import schedule as schedules
@@ -86,6 +86,7 @@ def run_schedule(
             locks.held(site.state, [SCHEDULE_LOCK], signer.person.id, case=case.id),
             session.holding(case.id, signer.person.id),
         ):
+            broken_runs.seal(session, case.id, signer)
             # another run may have come to its end since, or brought the broken-off case to its own
             entries = _entries_to_run(session, only, unfinished)
             if not entries or any(case.folder.glob("*-execute.json")):
@@ -129,7 +130,7 @@ def _unfinished(session: Session, flow_name: str) -> set[str]:
     sealed = {line.ref: line.digests.get("tagmanifest") for line in session.ledger.lines() if line.kind == "record"}
     found: set[str] = set()
     for record in archive.list_records(session.site.archive):
-        if record.name.startswith(f"{case.id}-"):
+        if record.name.startswith(f"{case.id}-") and (record / "data/plan.json").is_file():
             plan = json.loads(vault.sealed_file(record, sealed, "data/plan.json"))
             found |= {item["dataset"]["id"] for item in plan["items"]}
     return found

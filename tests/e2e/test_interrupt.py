@@ -204,10 +204,12 @@ def test_scenario_12_kill_between_swap_and_start(lab: Lab, site: SiteBuilder, ca
     converge(lab, site, case)
 
 
-def test_what_killed_runs_left_is_told(site: SiteBuilder) -> None:
-    """Their artifacts wait in .state, and doctor names them."""
-    done = site.run("doctor", check=False)
-    assert "broke off before its record was sealed" in done.stdout
+def test_what_killed_runs_left_is_sealed(site: SiteBuilder) -> None:
+    """The executions after them have found their artifacts in .state, and made records of them."""
+    left = [record for record in site.records if record.name.endswith("R")]
+    assert len(left) >= 2
+    assert all((record / "data/run/events.jsonl.zst").stat().st_size for record in left)
+    assert "broke off before its record was sealed" not in site.run("doctor", check=False).stdout
 
 
 @pytest.mark.long
