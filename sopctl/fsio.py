@@ -134,17 +134,19 @@ def _read_all(descriptor: int, size: int, most: int) -> bytes:
     return data
 
 
+_KINDS = {
+    stat.S_IFLNK: "a link",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a fifo",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
 def _require_regular(status: os.stat_result, where: str) -> None:
-    kinds = {
-        stat.S_IFLNK: "a link",
-        stat.S_IFDIR: "a directory",
-        stat.S_IFIFO: "a fifo",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
     if not stat.S_ISREG(status.st_mode):
-        kind = kinds.get(stat.S_IFMT(status.st_mode), "something else")
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise ConfigError(f"is {kind}, not a regular file", where=where, hint="Put the file itself there")
 
 
