@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from sopctl import clock, content, fsio, history, loading, register, signed_pdf, signing, tokens
+from sopctl import clock, content, fsio, history, loading, pem, register, signing, tokens
 from sopctl import roots as root_chain
 from sopctl import trust as trusts
 from sopctl.errors import ConfigError, GateRefused, SopctlError, UsageError
@@ -233,7 +233,7 @@ def sign_trust(
     trust = Trust(signed, fsio.sha256_bytes(data), data, signature, "")
     fsio.write_atomic(site.root / "trust/allowed_signers", trust.allowed_signers().encode())
     if trust.anchors:
-        fsio.write_atomic(site.root / "trust/anchors.pem", signed_pdf.pem_of(trust.anchors))
+        fsio.write_atomic(site.root / "trust/anchors.pem", pem.pem_of(trust.anchors))
     return signature_path
 
 

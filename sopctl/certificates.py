@@ -8,12 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from sopctl import clock, fsio, signed_pdf
+from sopctl import clock, fsio, pem
 from sopctl.bootstrap import read_unsigned, write_trust
 from sopctl.errors import UsageError
 from sopctl.models import Anchor, Certificate, TrustFile
+from sopctl.pem import CertificateFacts
 from sopctl.people import Edited, find, put_back
-from sopctl.signed_pdf import CertificateFacts
 from sopctl.site import Site
 
 _SIGNING = {"non_repudiation", "digital_signature"}
@@ -74,6 +74,6 @@ def _read(path: Path, word: str) -> list[CertificateFacts]:
     if not path.is_file():
         raise UsageError("the certificate file does not exist", where=f"{word} {path}")
     try:
-        return signed_pdf.certificates(fsio.read_strict(path))
+        return pem.certificates(fsio.read_strict(path))
     except ValueError as error:
         raise UsageError(str(error), where=str(path), hint="Give a certificate as PEM or DER.") from None

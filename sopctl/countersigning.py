@@ -12,7 +12,20 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sopctl import archive, clock, forms, fsio, locks, paper, pdf_signers, sealing, signatures, signed_pdf, stamping
+from sopctl import (
+    archive,
+    clock,
+    forms,
+    fsio,
+    locks,
+    paper,
+    pdf_signers,
+    pem,
+    sealing,
+    signatures,
+    signed_pdf,
+    stamping,
+)
 from sopctl.blanks import Official
 from sopctl.errors import EvidenceError, GateRefused, SopctlError, UsageError
 from sopctl.models import Person, to_json
@@ -87,7 +100,7 @@ def sign_form(
             reason=reason,
         )
         files = {form: pdf, signatures.FILE: fsio.canonical_json(to_json(said))}
-        files["trust/anchors.pem"] = signed_pdf.pem_of(session.trust.anchors)
+        files["trust/anchors.pem"] = pem.pem_of(session.trust.anchors)
         number = f"{record_id}T{len(earlier) + 1}"
         made = sealing.seal_maintenance(session, number, files, sealer, f"form of {record_id}, signed")
     return Countersigned(made, said)
@@ -165,7 +178,7 @@ def _signed(
     if session.site.config.timestamps:
         stamping.require_signed(session)
         first = session.site.config.timestamps[0]
-        ders = tuple(one.der for one in signed_pdf.certificates(first.anchors.encode()))
+        ders = tuple(one.der for one in pem.certificates(first.anchors.encode()))
         authority = first.url, ders
     title = session.site.profile.profile.title(role)
     context = {

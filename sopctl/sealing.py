@@ -25,6 +25,7 @@ from sopctl import (
     letters,
     outcomes,
     paper,
+    pem,
     run_forms,
     signed_pdf,
     signing,
@@ -49,7 +50,7 @@ def _case_files(session: Session, case: Case) -> dict[str, bytes | Path]:
         files[f"case/{filed.path.name}"] = filed.data
         files[f"case/{filed.signature_path.name}"] = filed.signature
     if session.trust.anchors:
-        files["trust/anchors.pem"] = signed_pdf.pem_of(session.trust.anchors)
+        files["trust/anchors.pem"] = pem.pem_of(session.trust.anchors)
     return files
 
 

@@ -7,18 +7,17 @@ certificate lies inside the file (PAdES's document security store) once a paper 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sopctl import clock
+from sopctl import clock, fsio
 
 if TYPE_CHECKING:
     from pyhanko.pdf_utils.reader import PdfFileReader
@@ -48,18 +47,6 @@ class BadPdf(Exception):
 
 
 @dataclass(frozen=True)
-class CertificateFacts:
-    """What is written down of a certificate. ``digest``: ``sha256:<hex>`` of ``der``; ``kinds``: its key usages."""
-
-    der: bytes
-    digest: str
-    subject: str
-    serial: str
-    ca: bool
-    kinds: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Judgement:
     """``reasons``: why the PDF is not a good signature on the paper (empty when it is); ``certificate``: of its signer
     (``sha256:<hex>``, empty when it has none), ``subject``: what it calls them, ``level``: of PAdES, of a form."""
@@ -73,43 +60,6 @@ class Judgement:
 def is_pdf(data: bytes) -> bool:
     """Whether the bytes say that they are a PDF."""
     return data.startswith(MARK)
-
-
-# --- certificates ----------------------------------------------------------------------------------------------------
-
-
-def certificates(data: bytes) -> list[CertificateFacts]:
-    """The certificates in a PEM (or one in a DER) file. ValueError when there is none, or a private key lies with it."""
-    from asn1crypto import pem, x509
-
-    if b"PRIVATE KEY" in data:
-        raise ValueError("holds a private key; give the certificate alone")
-    blocks = [der for _, _, der in pem.unarmor(data, multiple=True)] if pem.detect(data) else [data]
-    found = []
-    for der in blocks:
-        try:
-            one = x509.Certificate.load(der, strict=True)
-            usage = one.key_usage_value
-            kinds = tuple(sorted(usage.native)) if usage is not None else ()
-            subject, serial = str(one.subject.human_friendly), f"{one.serial_number:x}"
-            found.append(CertificateFacts(der, _digest(der), subject, serial, bool(one.ca), kinds))
-        except (ValueError, TypeError) as error:
-            raise ValueError("is no certificate (PEM or DER)") from error
-    return found
-
-
-def pem_of(ders: Sequence[bytes]) -> bytes:
-    """Certificates as ``openssl`` and ``pyhanko`` read them."""
-    found = []
-    for der in ders:
-        text = base64.b64encode(der)
-        lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-        found += [b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----", b""]
-    return b"\n".join(found)
-
-
-def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 # --- the paper -------------------------------------------------------------------------------------------------------
@@ -238,7 +188,7 @@ def _judge_form(pdf: bytes, before: bytes, anchors: tuple[bytes, ...], at: str, 
         wrong = _held(reader, signature, anchors, at, soft)
     one = signature.signer_cert
     level = WITH_TIME if "/DSS" in reader.root and _stamped(signature) else WITHOUT_TIME
-    return Judgement((wrong,) if wrong else (), _digest(one.dump()), str(one.subject.human_friendly), level)
+    return Judgement((wrong,) if wrong else (), fsio.sha256_bytes(one.dump()), str(one.subject.human_friendly), level)
 
 
 def _stamped(signature: EmbeddedPdfSignature) -> bool:
@@ -279,7 +229,7 @@ def _judge(
     one = signature.signer_cert
     wrong = _around(reader, paper.xrefs.total_revisions - 1, signature)
     wrong = wrong or _held(reader, signature, anchors, at, soft)
-    return Judgement((wrong,) if wrong else (), _digest(one.dump()), str(one.subject.human_friendly))
+    return Judgement((wrong,) if wrong else (), fsio.sha256_bytes(one.dump()), str(one.subject.human_friendly))
 
 
 def _around(reader: PdfFileReader, printed: int, signature: EmbeddedPdfSignature) -> str:

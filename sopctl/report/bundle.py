@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sopctl import archive, clock, content, fsio, signed_pdf, signing, stamps
+from sopctl import archive, clock, content, fsio, pem, signing, stamps
 from sopctl import case as cases
 from sopctl.coverage import known_trusts
 from sopctl.errors import ConfigError, SopctlError
@@ -75,7 +75,7 @@ def gather(facts: Facts, report: Mapping[str, bytes], *, attachments: bool) -> d
         files[f"{folder}/trust.yml"], files[f"{folder}/trust.yml.sig"] = trust.data, trust.signature
         files[f"{folder}/allowed_signers"] = trust.allowed_signers().encode()
         if trust.anchors:
-            files[f"{folder}/anchors.pem"] = signed_pdf.pem_of(trust.anchors)
+            files[f"{folder}/anchors.pem"] = pem.pem_of(trust.anchors)
     left = sorted({line.ref for line in facts.lines if line.kind == "record"} - packed - _missing(facts))
     files[LEFT_OUT] = "".join(f"{name}\n" for name in left).encode()
     for folder_of in _cases(facts):

@@ -19,7 +19,7 @@ import pexpect
 import pytest
 from pyhanko.pdf_utils.reader import PdfFileReader
 
-from sopctl import archive, audit, cli, clock, fsio, sealing, signed_pdf
+from sopctl import archive, audit, cli, clock, fsio, pem, sealing, signed_pdf
 from sopctl.cli import records
 from sopctl.ledger import Ledger
 from tests.support import timestamp_authority
@@ -246,8 +246,8 @@ def token(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     from pkcs11.util.x509 import decode_x509_certificate
 
     with pkcs11.lib(str(SOFTHSM)).get_token(token_label="dinas").open(rw=True, user_pin="1234") as session:
-        for label, pem in (("pejabat", desk.kadis.pem.read_bytes()), ("antara", desk.ca.issuing_pem)):
-            found = decode_x509_certificate(signed_pdf.certificates(pem)[0].der)
+        for label, text in (("pejabat", desk.kadis.pem.read_bytes()), ("antara", desk.ca.issuing_pem)):
+            found = decode_x509_certificate(pem.certificates(text)[0].der)
             mine = {pkcs11.Attribute.LABEL: label, pkcs11.Attribute.TOKEN: True}
             session.create_object({**found, **mine, pkcs11.Attribute.ID: label.encode()})
     return "dinas"
@@ -349,7 +349,7 @@ def resealed(desk: Desk, change: Callable[[dict[str, Any]], object], number: int
     shutil.rmtree(desk.site.root / "archive/checkpoints", ignore_errors=True)
     session = desk.site.session
     files = {"form.pdf": pdf, "signature.json": fsio.canonical_json(said)} if said else {"form.pdf": pdf}
-    files["trust/anchors.pem"] = signed_pdf.pem_of(session.trust.anchors)
+    files["trust/anchors.pem"] = pem.pem_of(session.trust.anchors)
     sealing.seal_maintenance(session, record.name, files, session.signer("pelaksana", None), "anew")
     return desk.broken()
 
