@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,8 +204,7 @@ def test_folder_that_cannot_be_read(
 def test_attachments_belong_into_the_folder(site: CaseSite) -> None:
     assert (site.folder / "attachments").is_dir()
     assert len(cases.load_case(site.folder, PROFILE).filed) == 3
-    (site.folder / "attachments/surat.txt").unlink()
-    (site.folder / "attachments").rmdir()
+    shutil.rmtree(site.folder / "attachments")
     (site.folder / "attachments").symlink_to(site.root)
     with pytest.raises(ConfigError, match="does not belong"):
         cases.load_case(site.folder, PROFILE)
