@@ -89,7 +89,7 @@ def attach(session: Session, case_id: str, path: Path, note: str, person: str | 
 
     def body(case: Case) -> Json:
         target = case.folder / letters.FOLDER / name
-        if name in attachments.bound(case) or (target.exists() and fsio.read_strict(target, MAX_ATTACHMENT) != data):
+        if target.exists() and fsio.read_strict(target, MAX_ATTACHMENT) != data:
             raise UsageError("the case has another attachment of that name", where=str(target), hint="Rename the file.")
         return {**letters.keep(case.folder, name, data), "note": note}
 

@@ -40,13 +40,14 @@ FOLDER = "attachments"
 
 
 def keep(case_folder: Path, name: str, data: bytes) -> Json:
-    """Put a paper into the case's attachments; returns what a document says of it."""
+    """Put a paper into the case's attachments; returns what a document says of it. The same paper there already stays."""
     folder = case_folder / FOLDER
     folder.mkdir(exist_ok=True)
-    salt = f"{secrets.token_hex(32)}\n".encode()
-    fsio.write_atomic(folder / f"{name}{SALT}", salt, 0o640)
-    fsio.write_atomic(folder / name, data, 0o640)
-    return {"file": name, "sha256": fsio.sha256_bytes(salt + data), "salted": True}
+    path, beside = folder / name, folder / f"{name}{SALT}"
+    if not (path.is_file() and fsio.read_strict(path, MAX_LETTER) == data):
+        fsio.write_atomic(beside, f"{secrets.token_hex(32)}\n".encode(), 0o640)
+        fsio.write_atomic(path, data, 0o640)
+    return {"file": name, "sha256": digest(path), "salted": beside.is_file()}
 
 
 def digest(path: Path) -> str:
