@@ -165,14 +165,19 @@ class Stop:
 
 
 class _Collector:
-    """Takes every event: keeps one compressed stream, gathers evidence, never raises (it records that it failed)."""
+    """Takes every event: keeps one compressed stream, gathers evidence, never raises (it records that it failed).
+
+    Each event is handed to the kernel when it comes: when sopctl is killed, what Ansible had told is all there.
+    """
 
     def __init__(self, keep: Path, redactor: Redactor, progress: Callable[[Json], None]) -> None:
         self.outcome = RunOutcome()
         self._redactor = redactor
         self._progress = progress
-        self._events = zstandard.ZstdCompressor(level=6).stream_writer((keep / "events.jsonl.zst").open("wb"))
-        self._stdout = (keep / "stdout.txt").open("w", encoding="utf-8")
+        self._events = zstandard.ZstdCompressor(level=6).stream_writer(
+            (keep / "events.jsonl.zst").open("wb", buffering=0)
+        )
+        self._stdout = (keep / "stdout.txt").open("w", encoding="utf-8", buffering=1)
         self._last = 0
 
     def __call__(self, event: Json) -> bool:
@@ -190,6 +195,7 @@ class _Collector:
             self._last = counter
         clean = self._redactor.value(event)
         self._events.write(json.dumps(clean, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+        self._events.flush(zstandard.FLUSH_BLOCK)
         if clean.get("stdout"):
             self._stdout.write(clean["stdout"] + "\n")
         self.outcome.events += 1

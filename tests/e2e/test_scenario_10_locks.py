@@ -106,7 +106,8 @@ def test_scenario_10_stale_lock(site: SiteBuilder) -> None:
     assert document["actor"] == {"person": "pelaksana-2", "role": "pelaksana"}
     assert document["body"]["reason"] == "proses mati"
     assert all(f"pid {pid}" in lock["holder"] and "pelaksana" in lock["holder"] for lock in document["body"]["locks"])
-    assert [line["ref"] for line in ledger(site)][-1] == f"{case}/{document['seq']:02d}"
+    # and what the dead run had told is sealed
+    assert [line["ref"] for line in ledger(site)][-2:] == [f"{case}/{document['seq']:02d}", f"{case}-01R"]
     assert wait_until(lambda: site.run(*execute, as_="pelaksana-2", check=False).returncode == 0, 60)
     shown_value = site.run_json("case", "show", case)
     assert [row["act"] for row in shown_value["documents"]][-2:] == ["takeover", "execute"]
