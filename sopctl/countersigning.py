@@ -29,7 +29,7 @@ from sopctl import (
 from sopctl.blanks import Official
 from sopctl.errors import EvidenceError, GateRefused, SopctlError, UsageError
 from sopctl.models import Person, to_json
-from sopctl.pdf_signers import CannotSign, Holder
+from sopctl.pdf_signers import CannotSign, Holder, Terms
 from sopctl.record_check import RecordCheck
 from sopctl.session import Session
 from sopctl.signatures import SignedForm
@@ -191,9 +191,8 @@ def _signed(
         page.write(paper.picture(html))
         page.flush()
         try:
-            pdf = pdf_signers.sign(
-                before, holder, Path(page.name), reason, session.trust.anchors, soft=_soft(session), authority=authority
-            )
+            terms = Terms(Path(page.name), reason, session.trust.anchors, _soft(session), authority)
+            pdf = pdf_signers.sign(before, holder, terms)
         except CannotSign as error:
             raise SopctlError(str(error), where=record) from error
     return pdf

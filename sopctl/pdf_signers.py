@@ -89,23 +89,22 @@ def _holder(signer: Signer) -> Holder:
     return Holder(signer, bytes(signer.signing_cert.dump()))
 
 
-def sign(
-    pdf: bytes,
-    holder: Holder,
-    stamp: Path,
-    reason: str,
-    anchors: tuple[bytes, ...],
-    *,
-    soft: bool,
-    authority: tuple[str, tuple[bytes, ...]] | None,
-) -> bytes:
-    """``pdf`` signed in the next free place of its margin, showing the page ``stamp``.
+@dataclass(frozen=True)
+class Terms:
+    """How it is signed. ``stamp``: the page that is shown in the margin; ``anchors``: DER of the CAs, ``soft``: of revocation;
+    ``authority``: address and anchors (DER) of who says when; with one this is PAdES B-LT."""
 
-    ``authority``: address and anchors (DER) of who says when; with one this is PAdES B-LT. The CA is asked over HTTP.
-    CannotSign says what was wrong.
-    """
+    stamp: Path
+    reason: str
+    anchors: tuple[bytes, ...]
+    soft: bool
+    authority: tuple[str, tuple[bytes, ...]] | None
+
+
+def sign(pdf: bytes, holder: Holder, terms: Terms) -> bytes:
+    """``pdf`` signed in the next free place of its margin. The CA is asked over HTTP. CannotSign says what was wrong."""
     try:
-        return asyncio.run(_signed(pdf, holder.signer, stamp, reason, anchors, soft, authority))
+        return asyncio.run(_signed(pdf, holder.signer, terms))
     except CannotSign:
         raise
     except Exception as error:  # of the token, the CA, the authority, and four libraries
@@ -134,15 +133,7 @@ def _plain(error: BaseException) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
-async def _signed(
-    pdf: bytes,
-    signer: Signer,
-    stamp: Path,
-    reason: str,
-    anchors: tuple[bytes, ...],
-    soft: bool,
-    authority: tuple[str, tuple[bytes, ...]] | None,
-) -> bytes:
+async def _signed(pdf: bytes, signer: Signer, terms: Terms) -> bytes:
     import aiohttp
     from asn1crypto import x509
     from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
@@ -160,10 +151,10 @@ async def _signed(
         aiohttp.ClientSession(trust_env=True) as session,
         AIOHttpFetcherBackend(session, FETCH_SECONDS) as fetchers,
     ):
-        url, more = authority or ("", ())
+        url, more = terms.authority or ("", ())
         context = ValidationContext(
-            trust_roots=[x509.Certificate.load(one) for one in (*anchors, *more)],
-            revocation_mode="soft-fail" if soft else "hard-fail",
+            trust_roots=[x509.Certificate.load(one) for one in (*terms.anchors, *more)],
+            revocation_mode="soft-fail" if terms.soft else "hard-fail",
             time_tolerance=CLOCKS,
             allow_fetching=True,
             fetchers=fetchers,
@@ -171,7 +162,7 @@ async def _signed(
         meta = PdfSignatureMetadata(
             field_name=field,
             md_algorithm="sha256",
-            reason=reason or None,
+            reason=terms.reason or None,
             subfilter=SigSeedSubFilter.PADES,
             certify=field == MARGIN_FIELDS[0],
             docmdp_permissions=MDPPerm.FILL_FORMS,
@@ -180,7 +171,7 @@ async def _signed(
         )
         whole = SimpleBoxLayoutRule(AxisAlignment.ALIGN_MID, AxisAlignment.ALIGN_MID, margins=Margins(0, 0, 0, 0))
         style = StaticStampStyle.from_pdf_file(
-            str(stamp), border_width=0, background_opacity=1, background_layout=whole
+            str(terms.stamp), border_width=0, background_opacity=1, background_layout=whole
         )
         asked = HTTPTimeStamper(url, session=session, timeout=FETCH_SECONDS) if url else None
         done = PdfSigner(meta, signer, timestamper=asked, stamp_style=style)
