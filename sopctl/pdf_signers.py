@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sopctl.signed_pdf import CLOCKS, FETCH_SECONDS, MARGIN_FIELDS, REVOKED, UNKNOWN
+from sopctl.signed_pdf import CLOCKS, FETCH_SECONDS, MARGIN_FIELDS, why_not
 
 if TYPE_CHECKING:
     from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
@@ -113,19 +113,10 @@ def sign(pdf: bytes, holder: Holder, terms: Terms) -> bytes:
 
 def _why(error: BaseException) -> str:
     """What was wrong, by what the library was told itself: its own words say only that something was."""
-    from pyhanko_certvalidator import errors
-
     causes = [error]
     while (before := causes[-1].__cause__ or causes[-1].__context__) is not None and len(causes) < 10:
         causes.append(before)
-    known: dict[type[Exception], str] = {
-        errors.RevokedError: REVOKED,
-        errors.InsufficientRevinfoError: UNKNOWN,
-        errors.ExpiredError: "the certificate, or one above it, has expired",
-        errors.NotYetValidError: "the certificate, or one above it, does not hold yet",
-        errors.PathBuildingError: "the certificate leads to no CA that the trust names",
-    }
-    said = next((words for cause in causes for kind, words in known.items() if isinstance(cause, kind)), "")
+    said = next(filter(None, map(why_not, causes)), "")
     return said or f"it could not be signed ({_plain(causes[-1])})"
 
 

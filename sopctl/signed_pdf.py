@@ -366,7 +366,7 @@ def _untrusted(signature: EmbeddedPdfSignature, context: ValidationContext) -> s
     """Why the certificate is not believed: asked again, for the library's own words tell these apart and its status does not."""
     import asyncio
 
-    from pyhanko_certvalidator import CertificateValidator, errors
+    from pyhanko_certvalidator import CertificateValidator
 
     chain = CertificateValidator(
         signature.signer_cert, intermediate_certs=signature.other_embedded_certs, validation_context=context
@@ -374,17 +374,24 @@ def _untrusted(signature: EmbeddedPdfSignature, context: ValidationContext) -> s
     try:
         asyncio.run(chain.async_validate_usage(key_usage=set()))  # type: ignore[no-untyped-call]
     except Exception as error:
-        words: dict[type[Exception], str] = {
-            errors.RevokedError: REVOKED,
-            errors.InsufficientRevinfoError: UNKNOWN,
-            errors.ExpiredError: "the certificate, or one above it, had expired at that time",
-            errors.NotYetValidError: "the certificate, or one above it, did not hold yet at that time",
-            errors.PathBuildingError: "the certificate leads to no CA that the trust names",
-            errors.DisallowedAlgorithmError: "the certificate, or one above it, is signed by an algorithm that is too weak",
-        }
-        known = next((word for kind, word in words.items() if isinstance(error, kind)), "")
+        known = why_not(error)
         return known or f"the certificate cannot be believed ({' '.join(str(error).split())[:160]})"
     return "the certificate is not for signing"
+
+
+def why_not(error: BaseException) -> str:
+    """What the library's error says of a certificate, for people; empty when it is another error."""
+    from pyhanko_certvalidator import errors
+
+    words: dict[type[Exception], str] = {
+        errors.RevokedError: REVOKED,
+        errors.InsufficientRevinfoError: UNKNOWN,
+        errors.ExpiredError: "the certificate, or one above it, had expired at that time",
+        errors.NotYetValidError: "the certificate, or one above it, did not hold yet at that time",
+        errors.PathBuildingError: "the certificate leads to no CA that the trust names",
+        errors.DisallowedAlgorithmError: "the certificate, or one above it, is signed by an algorithm that is too weak",
+    }
+    return next((word for kind, word in words.items() if isinstance(error, kind)), "")
 
 
 # --- the CA's answers ------------------------------------------------------------------------------------------------
